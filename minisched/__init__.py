@@ -1,0 +1,44 @@
+"""minisched: a cooperative scheduler, small enough to be read in one sitting.
+
+Run it: `run`, and the syscalls a task yields. Write it: errors, `serve`. Extend it: `Syscall`,
+`Service` and the kernel's verbs.
+"""
+
+# Run it: what a task yields, and who runs it.
+from .errors import (
+    BusyError,
+    Cancelled,
+    ClosedError,
+    Deadlock,
+    LimitExceeded,
+    SyscallError,
+    TaskCancelled,
+    TimedOut,
+)
+from .files import Close, Read, WaitReadable, WaitWritable, Write
+
+# Extend it: the public interface that all of the above is written with.
+from .files import attempt as attempt
+from .kernel import Kernel, Scope, Service, Syscall, Task
+from .loop import run
+from .poller import Poller
+from .serve import serve, serve_unix
+from .sockets import Accept, Connect, Listen, Network, Socket
+from .tasks import Cancel, CurrentTask, Join, JoinAll, Pause, Spawn
+from .timers import Now, Sleep, SleepUntil, Timers
+from .watch import TextTrace, Watcher
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # run it
+    "run", "serve", "serve_unix",
+    "Spawn", "Join", "JoinAll", "Cancel", "CurrentTask", "Pause",
+    "Sleep", "SleepUntil", "Now",
+    "Read", "Write", "WaitReadable", "WaitWritable", "Close",
+    "Listen", "Accept", "Connect", "Socket",
+    # write it
+    "Cancelled", "TaskCancelled", "TimedOut", "Deadlock", "SyscallError", "BusyError", "ClosedError", "LimitExceeded",
+    # extend it
+    "Syscall", "Service", "Kernel", "Task", "Scope", "Timers", "Poller", "Network", "Watcher", "TextTrace", "attempt",
+]  # fmt: skip

@@ -1,0 +1,104 @@
+"""With `debug=True`: say which generators and syscalls are made and never run.
+
+Theory of operation. `sleep_a_bit()` alone on a line makes a generator and drops it, silently; so
+does `Sleep(1)` without its `yield`. As a task yields, each function along its `yield from` chain is
+read once, and a statement that is nothing but a call is looked up: if it calls a generator function
+or a class of syscalls, the statement can never do anything, and a RuntimeWarning says so with its
+file and line (as Python itself does for a coroutine that was never awaited).
+
+Not here: what is bound to a name and then forgotten; a type checker finds that (`reportUnusedCallResult`).
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from .kernel import Syscall, Task
+from .watch import Watcher
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType, FrameType
+    from typing import Any
+
+GENERATOR = 0x20 | 0x100  # inspect.CO_GENERATOR, CO_ITERABLE_COROUTINE
+
+
+class Debug(Watcher):
+    """Looks for calls whose result is dropped and needed to be run."""
+
+    def __init__(self) -> None:
+        self.seen: dict[CodeType, None] = {}
+
+    def answer(self, task: Task, call: Syscall[Any] | None) -> None:
+        self._look(task)
+
+    def park(self, task: Task, call: Syscall[Any]) -> None:
+        self._look(task)
+
+    def _look(self, task: Task) -> None:
+        body: Any = task.gen
+        while body is not None:
+            code: CodeType | None = getattr(body, "gi_code", None) or getattr(body, "cr_code", None)
+            if code is not None and code not in self.seen:
+                self.seen[code] = None
+                frame = getattr(body, "gi_frame", None) or getattr(body, "cr_frame", None)
+                if frame is not None:
+                    check_function(code, frame)
+            body = getattr(body, "gi_yieldfrom", None) or getattr(body, "cr_await", None)
+
+
+def check_function(code: CodeType, frame: FrameType) -> None:
+    """Warn of each statement in the function of `code` that makes what it never runs."""
+    for line, path in dropped_calls(code):
+        made = look_up(path, frame)
+        if not runs_later(made):
+            continue
+        name = ".".join(path)
+        text = f"`{name}(...)` made at {code.co_filename}:{line} was never run; a missing `yield from`, `yield` or `await`?"
+        warnings.warn_explicit(text, RuntimeWarning, code.co_filename, line)
+
+
+def dropped_calls(code: CodeType) -> Iterator[tuple[int, list[str]]]:
+    """Return (line, dotted name) of each statement that is nothing but a call, from the source; none without it."""
+    import ast  # only in debug: these are slow to import
+    import inspect
+    import textwrap
+
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
+    except (OSError, SyntaxError, TypeError):
+        return
+    first = code.co_firstlineno
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            path: list[str] = []
+            target = node.value.func
+            while isinstance(target, ast.Attribute):
+                path.append(target.attr)
+                target = target.value
+            if isinstance(target, ast.Name):
+                yield first + node.lineno - 1, [target.id, *reversed(path)]
+
+
+def look_up(path: list[str], frame: FrameType) -> object:
+    """Return what a dotted name stands for in a frame; None if that can't be told without running code."""
+    found: Any = None
+    for names in (frame.f_locals, frame.f_globals, frame.f_builtins):
+        if path[0] in names:
+            found = names[path[0]]
+            break
+    for name in path[1:]:
+        kind = type(found) if not isinstance(found, type) and not hasattr(found, "__path__") else found
+        values = getattr(found, "__dict__", {})
+        found = values.get(name) or getattr(kind, "__dict__", {}).get(name)
+    return found
+
+
+def runs_later(made: object) -> bool:
+    """Return whether a call of `made` does nothing until its result is run."""
+    if isinstance(made, type):
+        return issubclass(made, Syscall)
+    code = getattr(getattr(made, "__func__", made), "__code__", None)
+    return bool(code is not None and code.co_flags & GENERATOR)

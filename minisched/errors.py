@@ -1,0 +1,166 @@
+"""Every exception of minisched, with whose fault it is.
+
+| exception | raised when | whose fault |
+|---|---|---|
+| Cancelled | the task's scope was cancelled; raised at a checkpoint | nobody's: clean up and let it pass |
+| TaskCancelled | a task that was joined, or main, had been cancelled | whoever cancelled it |
+| TimedOut | a `Timeout` ran out | the world, or a limit set too low |
+| Deadlock | nobody can ever go on; raised by `run` | the program's |
+| SyscallError | the rules were broken: something wrong was yielded, spawned or resumed | the program's, or an extension's |
+| BusyError | two tasks wait for the same direction of one file | the program's |
+| ClosedError | the file was closed, perhaps while a task waited for it | the program's |
+| LimitExceeded | a bound that was asked for was passed | the other side's, as a rule |
+"""
+
+from __future__ import annotations
+
+from types import CoroutineType, GeneratorType
+
+PACKAGE = __file__.removesuffix("errors.py")
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .kernel import Task
+
+
+class Cancelled(BaseException):
+    """Raised at a checkpoint of a task whose scope was cancelled.
+
+    It is a BaseException, so that `except Exception` lets it pass. Catch it
+    only to clean up, and raise it again: the scope that was cancelled takes it.
+
+    `reason` is what the canceller gave, `by` the task that cancelled (None for
+    a deadline or the loop), `done` how far a call of many steps had come.
+    """
+
+    def __init__(self, reason: str | None = None, by: Task | None = None, done: object = None) -> None:
+        super().__init__(reason, by)
+        self.reason = reason
+        self.by = by
+        self.done = done
+
+    @property
+    def written(self) -> int:
+        """How many bytes the `Write` that was cancelled had written."""
+        return self.done if isinstance(self.done, int) else 0
+
+    def __str__(self) -> str:
+        said = self.reason or "cancelled"
+        return said if self.by is None else f"{said} (by task {self.by.name!r})"
+
+
+class TaskCancelled(Exception):
+    """The task that was joined had been cancelled; it is `task`.
+
+    Another type than `Cancelled`: "my child was cancelled" is not "I was".
+    """
+
+    def __init__(self, task: Task, reason: str | None = None) -> None:
+        super().__init__(task, reason)
+        self.task = task
+        self.reason = reason
+
+    def __str__(self) -> str:
+        why = f": {self.reason}" if self.reason else ""
+        return f"task {self.task.name!r} was cancelled{why}"
+
+
+class TimedOut(TimeoutError):
+    """A `Timeout` ran out; `scope` says which (the OS raises TimeoutError too)."""
+
+    scope: object = None
+
+
+class Deadlock(Exception):
+    """Nothing is ready, no deadline is set and nothing outside can wake a task.
+
+    The text is the report: every parked task, what it waits for and where.
+    """
+
+
+class SyscallError(Exception):
+    """A rule of the kernel was broken; the text says which and what to do instead."""
+
+
+class BusyError(Exception):
+    """Another task waits for the same direction of this file already."""
+
+
+class ClosedError(Exception):
+    """The file was closed before, or while, a task waited for it."""
+
+
+class LimitExceeded(Exception):
+    """A bound that the caller set was passed: a line too long, a queue too full."""
+
+
+NOT_PARKED = (
+    "task {0!r} was woken while it is {1}, not parked: wake a parked task once, and let its undo "
+    "forget whoever else would wake it"
+)
+OUT_OF_ORDER = (
+    "a scope was left out of order: leave scopes in the reverse order of entering them, and don't "
+    "`yield` across a `with` in a generator that is used as an iterator"
+)
+SWALLOWED = (
+    "task {0!r} swallowed {1} Cancelleds of one cancellation and was closed: let Cancelled pass, "
+    "or raise it again after cleaning up"
+)
+
+
+def not_a_syscall(task: Task, thing: object) -> SyscallError:
+    """Return the error for a task that yielded `thing`, with the most likely mend."""
+    name = getattr(thing, "__name__", type(thing).__name__)
+    if isinstance(thing, GeneratorType):
+        return SyscallError(
+            f"task {task.name!r} yielded a generator, {name}(); a missing `from`? (yield from {name}())"
+        )
+    if isinstance(thing, CoroutineType):
+        thing.close()
+        return SyscallError(
+            f"task {task.name!r} yielded a coroutine, {name}(); in a generator, `yield from` a generator"
+        )
+    if isinstance(thing, type):
+        return SyscallError(f"task {task.name!r} yielded the class {name}; a call is missing? (yield {name}(...))")
+    return SyscallError(
+        f"task {task.name!r} yielded {thing!r}, which is not a syscall; yield a Syscall, or nothing to let others run"
+    )
+
+
+def check_body(gen: object) -> None:
+    """Raise the error for what can't become a task. An async-library's coroutine can: it fails when it yields."""
+    kind = type(gen)
+    if (kind is GeneratorType and not gen.gi_suspended and not gen.gi_running) or (  # type: ignore[attr-defined]
+        kind is CoroutineType and not gen.cr_suspended and not gen.cr_running  # type: ignore[attr-defined]
+    ):
+        return
+    name = getattr(gen, "__name__", kind.__name__)
+    if kind is GeneratorType or kind is CoroutineType:
+        raise SyscallError(f"{name}() has been started already; a task needs a fresh one: call {name}(...) again")
+    if callable(gen):
+        raise SyscallError(f"{name} is a function, not a task: call it, {name}(...)")
+    if hasattr(gen, "__aiter__"):
+        raise SyscallError(f"{name} is an async generator, not a task: use `async for` in a coroutine")
+    if hasattr(gen, "handle"):
+        raise SyscallError(f"{gen!r} is a syscall, not a task: yield it, or put it in a generator function")
+    raise SyscallError(f"{gen!r} is not a task: a task is what a generator function or an `async def` returns")
+
+
+def clean(error: BaseException) -> BaseException:
+    """Take this package's frames off the top of the traceback: what is left is the user's."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(PACKAGE):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
+
+
+def without_cancelled(error: BaseException) -> BaseException | None:
+    """Return what is left of `error` once each `Cancelled` is taken out of it.
+
+    `except*` wraps a bare Cancelled in a group, perhaps with others.
+    """
+    if isinstance(error, Cancelled):
+        return None
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(Cancelled)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return error

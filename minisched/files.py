@@ -1,0 +1,343 @@
+"""Reading, writing and closing: sockets, pipes, file numbers, and whatever behaves like one.
+
+Theory of operation. A file-like of ours has `try_read(size)`, which returns bytes (b"" at the end)
+or raises BlockingIOError, `try_write(data)`, which returns a count, and says how to wait:
+`busy(kernel, direction)` and `watch(kernel, direction, waiter)`, which calls `waiter.ready()` when
+it is worth trying again, and returns the undo. Read and Write try first; what would block becomes
+an `Attempt`, the waiter, which tries again each time it is told. So the bytes have left the
+operating system only when they are on their way to the task: a cancelled Read loses nothing.
+
+Anything else with a `fileno()`, or a number, is wrapped for the one call. A file that is in
+blocking mode stays so: it is waited for first, and written to in pieces that can't block.
+
+Invariants:
+1. A second task that waits for the same direction of a file gets BusyError, before it tries.
+2. A read or write that was cancelled has taken nothing, or says what (`Cancelled.written`).
+
+Not here: opening regular files, which needs a thread; buffers.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import socket
+from functools import partial
+
+from .errors import BusyError, ClosedError
+from .kernel import Kernel, Syscall, Task
+from .poller import READ, WRITE, Poller
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    from .poller import Waiter
+
+    Bytes = bytes | bytearray | memoryview
+
+    class File(Protocol):
+        """What a file-like of ours offers. `short`: the last read took all there was."""
+
+        short: bool
+
+        def try_read(self, size: int, /) -> bytes: ...
+        def try_write(self, data: Bytes, /) -> int: ...
+        def busy(self, kernel: Kernel, direction: int, /) -> bool: ...
+        def watch(self, kernel: Kernel, direction: int, waiter: Waiter, /) -> Callable[[], object]: ...
+        def close(self) -> object: ...
+
+
+DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
+PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)  # a pipe that is ready takes so much without blocking
+DIRECTIONS = {READ: "read", WRITE: "write"}
+
+
+class Read(Syscall[bytes]):
+    """Read up to `size` bytes, as soon as there are any; b"" at the end.
+
+    Raises OSError, BusyError if another task reads this file, ClosedError if
+    it is closed meanwhile. Cancelled while it waits, it has taken nothing.
+    """
+
+    __slots__ = ("file", "size")
+    world = True
+
+    def __init__(self, file: File | Any, size: int) -> None:
+        self.file = file
+        self.size = size
+
+    def handle(self, kernel: Kernel, task: Task) -> bytes | None:
+        size = self.size
+        if size < 1:
+            raise ValueError(f"Read takes a size of 1 byte or more, not {size}: b'' means the end")
+        file = as_file(self.file)
+        return attempt(kernel, task, file, READ, Reading(file, size), wait_first=file.short)
+
+    def __repr__(self) -> str:
+        return f"Read({describe(self.file)}, {self.size})"
+
+
+class Write(Syscall[int]):
+    """Write all of `data`; return its length in bytes, once the operating system has them all.
+
+    Raises OSError, BusyError, ClosedError as Read does. It takes many steps:
+    cancelled midway, `Cancelled.written` says how many bytes went out.
+    """
+
+    __slots__ = ("data", "file")
+    world = True
+
+    def __init__(self, file: File | Any, data: Bytes) -> None:
+        self.file = file
+        self.data = data
+
+    def handle(self, kernel: Kernel, task: Task) -> int | None:
+        data = self.data
+        if not isinstance(data, bytes):
+            try:
+                data = memoryview(data).cast("B")
+            except TypeError:
+                raise TypeError(f"Write takes bytes, not {type(data).__name__}; a str is encoded first") from None
+        file = as_file(self.file)
+        wait_first = isinstance(file, Foreign) and file.blocking
+        return attempt(kernel, task, file, WRITE, Writing(file, data), wait_first=wait_first)
+
+    def __repr__(self) -> str:
+        return f"Write({describe(self.file)}, {len(self.data)} bytes)"
+
+
+class WaitReadable(Syscall[None]):
+    """Wait until `file` can be read without waiting (or is at its end, or broken)."""
+
+    __slots__ = ("file",)
+    world = True
+    direction = READ
+
+    def __init__(self, file: File | Any) -> None:
+        self.file = file
+
+    def handle(self, kernel: Kernel, task: Task) -> None:
+        file = as_file(self.file)
+        attempt(kernel, task, file, self.direction, Waiting())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({describe(self.file)})"
+
+
+class WaitWritable(WaitReadable):
+    """Wait until `file` can be written to without waiting (or is broken)."""
+
+    __slots__ = ()
+    direction = WRITE
+
+
+class Close(Syscall[None]):
+    """Close a file; a task that waits for it gets ClosedError. Not a checkpoint.
+
+    `file.close()` and `with file:` do the same for our sockets. Closing again does nothing.
+    """
+
+    __slots__ = ("file",)
+    checkpoint = False
+
+    def __init__(self, file: File | Any) -> None:
+        self.file = file
+
+    def handle(self, kernel: Kernel, task: Task) -> None:
+        file = self.file
+        if not hasattr(file, "try_read"):
+            file = Foreign(file)
+            entry = kernel.service(Poller).entries.get(file.fd)
+            if entry is not None:
+                kernel.service(Poller).drop(entry)
+        file.close()
+
+    def __repr__(self) -> str:
+        return f"Close({describe(self.file)})"
+
+
+def attempt(
+    kernel: Kernel, task: Task, file: File, direction: int, action: Callable[[], Any], *, wait_first: bool = False
+) -> Any:
+    """Return what `action()` returns; if it would block, park `task` until it does not.
+
+    The building block of a syscall on files: `action` raises BlockingIOError as
+    long as it would block, with `wants` set where that is for another direction
+    than `direction`. The action is never cut: it happened, or it is cancelled.
+    """
+    if file.busy(kernel, direction):
+        raise BusyError(f"another task waits to {DIRECTIONS[direction]} {describe(file)}; one at a time")
+    wants = direction
+    if not wait_first:
+        try:
+            return action()
+        except BlockingIOError as error:
+            wants = getattr(error, "wants", direction)
+    waiter = Attempt(kernel, task, file, wants, action)
+    try:
+        waiter.wait(wants)
+    except PermissionError:  # epoll's word for a regular file, which is always ready
+        return action()
+    kernel.park(task, waiter)
+
+
+class Attempt:
+    """An action that waits for its file, and the undo of that wait."""
+
+    __slots__ = ("action", "direction", "file", "kernel", "task", "unwatch")
+
+    def __init__(self, kernel: Kernel, task: Task, file: File, direction: int, action: Callable[[], Any]) -> None:
+        self.kernel = kernel
+        self.task = task
+        self.file = file
+        self.direction = direction
+        self.action = action
+        self.unwatch: Callable[[], object]
+
+    def wait(self, direction: int) -> None:
+        """Ask to be told."""
+        self.unwatch = self.file.watch(self.kernel, direction, self)
+
+    def ready(self) -> None:
+        """Try again."""
+        try:
+            value = self.action()
+        except BlockingIOError as error:
+            wants = getattr(error, "wants", self.direction)
+            if wants != self.direction:
+                self.unwatch()
+                self.direction = wants
+                self.wait(wants)
+        except BaseException as error:
+            self.unwatch()
+            self.kernel.throw(self.task, error)
+        else:
+            self.unwatch()
+            self.kernel.resume(self.task, value)
+
+    def closed(self) -> None:
+        """End the wait: the file was closed."""
+        text = f"{describe(self.file)} was closed while task {self.task.name!r} waited for it"
+        self.kernel.throw(self.task, ClosedError(text))
+
+    def __call__(self) -> object:
+        """Undo the wait; return how far the action came."""
+        self.unwatch()
+        return getattr(self.action, "written", None)
+
+
+class Reading:
+    """The action of a Read. A short read has emptied the file: the next one waits before it tries.
+
+    That saves the system call that would only say so: 2.0 calls a message of an
+    echo server in place of 2.3 to 2.8.
+    """
+
+    __slots__ = ("file", "size")
+
+    def __init__(self, file: File, size: int) -> None:
+        self.file = file
+        self.size = size
+
+    def __call__(self) -> bytes:
+        data = self.file.try_read(self.size)
+        self.file.short = len(data) < self.size
+        return data
+
+
+class Writing:
+    """The action of a Write: each call writes on, and it returns once all is written."""
+
+    __slots__ = ("data", "file", "written")
+
+    def __init__(self, file: File, data: Bytes) -> None:
+        self.file = file
+        self.data = data
+        self.written = 0
+
+    def __call__(self) -> int:
+        rest = memoryview(self.data)[self.written :] if self.written else self.data
+        self.written += self.file.try_write(rest)
+        if self.written < len(self.data):
+            raise BlockingIOError  # it took less than all: it is full
+        return self.written
+
+
+class Waiting:
+    """The action of a WaitReadable: it would block, until the file is ready."""
+
+    __slots__ = ("tried",)
+
+    def __init__(self) -> None:
+        self.tried = False
+
+    def __call__(self) -> None:
+        if not self.tried:
+            self.tried = True
+            raise BlockingIOError
+
+
+class Foreign:
+    """A file that is not ours, for the time of one call: a number, or anything with `fileno()`."""
+
+    __slots__ = ("blocking", "fd", "file", "short")
+
+    def __init__(self, file: Any) -> None:
+        if isinstance(file, (io.BufferedIOBase, io.TextIOBase)):
+            raise TypeError(
+                f"{file!r} has a buffer, which would be bypassed: open it with buffering=0, or pass its fileno()"
+            )
+        try:
+            self.fd: int = file if isinstance(file, int) else file.fileno()
+        except AttributeError:
+            raise TypeError(f"{file!r} is not a file: no try_read, no fileno(), not a number") from None
+        except ValueError:
+            raise ClosedError(f"{file!r} is closed") from None
+        if self.fd < 0:
+            raise ClosedError(f"{file!r} is closed")
+        self.file = file  # kept alive for as long as it is waited for
+        self.blocking = os.get_blocking(self.fd)
+        self.short = self.blocking  # then no attempt may be made before the file is ready
+
+    def busy(self, kernel: Kernel, direction: int) -> bool:
+        entry = kernel.service(Poller).entries.get(self.fd)
+        return entry is not None and bool(entry.wanted() & direction)
+
+    def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> Callable[[], object]:
+        poller = kernel.service(Poller)
+        entry = poller.entry(self.fd)
+        poller.wait(entry, direction, waiter)
+        return partial(poller.forget, entry, direction)
+
+    def try_read(self, size: int) -> bytes:
+        if isinstance(self.file, socket.socket):
+            return self.file.recv(size, DONTWAIT)
+        return os.read(self.fd, size)
+
+    def try_write(self, data: Bytes) -> int:
+        if isinstance(self.file, socket.socket):
+            return self.file.send(data, DONTWAIT)
+        return os.write(self.fd, data[:PIPE_BUF] if self.blocking else data)
+
+    def close(self) -> None:
+        if isinstance(self.file, int):
+            os.close(self.fd)
+        else:
+            self.file.close()
+
+
+def as_file(file: Any) -> File:
+    """Return `file` if it is one of ours, else wrap it. TypeError, or ClosedError, if it is no open file."""
+    return file if hasattr(file, "try_read") else Foreign(file)
+
+
+def describe(file: Any) -> str:
+    """Return a short name of a file, for messages and traces."""
+    if isinstance(file, Foreign):
+        file = file.file
+    if isinstance(file, int):
+        return f"file {file}"
+    return getattr(file, "label", None) or type(file).__name__

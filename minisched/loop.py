@@ -1,0 +1,213 @@
+"""`run`: the loop that waits, fires and runs, until main and all below it have ended.
+
+Theory of operation. Three phases, over and over. *Wait*: ask the selector for files, not waiting
+at all if a task is ready, else until the next deadline; then do what signals and other threads
+have asked for. *Fire*: the timers that are due. *Run*: up to 61 turns, as Go and tokio do, fewer
+while they are slow. So neither a flood of ready tasks nor of ready files can starve the rest.
+
+Invariants:
+1. Threads and signals take effect in Wait only.
+2. When `run` ends, however it does: every generator is closed, every service too, signals and
+   hooks are as they were.
+3. Never a silent hang: where nothing can wake anybody, it is a Deadlock.
+
+Not here: any service's own business.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from _thread import _local as thread_local
+from collections import deque
+
+from . import report
+from .debug import Debug
+from .errors import Deadlock, SyscallError, TaskCancelled
+from .kernel import DONE, ENDING, Kernel, Task
+from .poller import Poller
+from .tasks import Family, ended, outcome
+from .timers import Timers
+from .wakeup import Wakeup
+from .watch import Watchers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
+    from typing import Any, TypeVar
+
+    from ._selectors2 import Selector
+    from .timers import Clock
+    from .watch import Watcher
+
+    Result = TypeVar("Result")
+
+BATCH = 61  # turns between two looks at files and timers
+SLOW = 0.001  # seconds that a batch should not exceed
+DAY = 86400.0  # the longest wait that is asked of a selector, in seconds
+
+_thread = thread_local()  # `busy` while a run goes on in this thread
+
+
+def run(
+    main: Generator[Any, Any, Result] | Coroutine[Any, Any, Result],
+    *,
+    ready: Any = None,
+    clock: Clock | None = None,
+    selector: Selector | None = None,
+    watch: Sequence[Watcher] = (),
+    debug: bool | None = None,
+) -> Result:
+    """Run a generator or coroutine, and all that it spawns, to the end; return its result.
+
+    Raises what main raised; an ExceptionGroup if tasks below it failed;
+    TaskCancelled if main was cancelled; KeyboardInterrupt after Ctrl-C and
+    cleaning up (a second Ctrl-C does not wait for that); Deadlock if nobody
+    can ever go on; SyscallError if a rule of the kernel was broken.
+
+    `ready` is another queue of ready tasks, `clock` another clock, `selector`
+    another selector (it is closed at the end), `watch` who is told of each
+    event. `debug` looks for generators and syscalls that are made and never
+    run (None: under pytest).
+    """
+    if getattr(_thread, "busy", False):
+        if hasattr(main, "close"):
+            main.close()
+        raise SyscallError("run inside run: a task spawns another task (yield Spawn(...)) or yields from it")
+    if debug is None:
+        debug = "PYTEST_CURRENT_TEST" in os.environ
+    _thread.busy = True
+    try:
+        loop = Loop(ready, clock, selector, [*watch, Debug()] if debug else watch)
+        try:
+            return loop.run(main)
+        finally:
+            loop.close()
+    finally:
+        _thread.busy = False
+
+
+class Loop:
+    """One run: a kernel, and the three phases that drive it."""
+
+    def __init__(self, ready: Any, clock: Clock | None, selector: Selector | None, watch: Sequence[Watcher]) -> None:
+        self.kernel = kernel = Kernel(ended, ready)
+        self.family = kernel.service(Family)
+        self.timers = kernel.services[Timers] = Timers(kernel, clock)
+        self.poller = kernel.services[Poller] = Poller(kernel, selector)
+        self.wakeup = kernel.service(Wakeup)
+        self.batch = BATCH
+        self.deadlock: Deadlock | None = None
+        self.hooks = sys.get_asyncgen_hooks()
+        self.dropped: deque[AsyncGenerator[Any, Any]] = deque()
+        if watch:
+            kernel.watch = watch[0] if len(watch) == 1 else Watchers(watch)
+            kernel.watch.start(kernel)
+
+    def run(self, body: Any) -> Any:
+        """Run main to its end."""
+        main = self.kernel.spawn(body, None)
+        self.wakeup.take_signals()
+        sys.set_asyncgen_hooks(finalizer=self._generator_dropped)
+        try:
+            while main.place != DONE:
+                self._wait(main)
+                self.timers.fire()
+                self._run_batch()
+        except BaseException as error:
+            self._abandon(error)
+            raise
+        return self._result(main)
+
+    def _wait(self, main: Task) -> None:
+        """Wait: files, then what threads and signals have asked for."""
+        timers = self.timers
+        if self.kernel.ready:
+            timeout: float | None = 0.0
+        else:
+            deadline = timers.next_deadline()
+            if deadline is not None:
+                timeout = min(max(deadline - timers.now(), 0.0), DAY)
+            elif any(service.pending() for service in self.kernel.services.values()):
+                timeout = DAY
+            else:
+                self._deadlocked(main)
+                timeout = 0.0
+        timers.clock.wait(self.poller.select, timeout)
+        wakeup = self.wakeup
+        if wakeup.calls:
+            wakeup.run_calls()
+        if wakeup.interrupts:
+            if wakeup.interrupts > 1:
+                raise KeyboardInterrupt
+            self.family.interrupt(KeyboardInterrupt(), None)
+
+    def _run_batch(self) -> None:
+        """Run: a batch of turns, halved while it is slow (61 slow turns made timers 100 ms late)."""
+        now = self.timers.now
+        started = now()
+        self.kernel.turns(self.batch)
+        if now() - started > SLOW:
+            self.batch = max(self.batch // 2, 1)
+        elif self.batch < BATCH:
+            self.batch = min(self.batch * 2, BATCH)
+
+    def _deadlocked(self, main: Task) -> None:
+        """Cancel main, so that cleanup runs; a second time, there is nothing more to hope for."""
+        if self.deadlock is not None:
+            raise self.deadlock
+        self.deadlock = Deadlock(report.deadlock(self.kernel))
+        self.kernel.cancel(main, "deadlock")
+        if not self.kernel.ready:
+            raise self.deadlock
+
+    def _result(self, main: Task) -> Any:
+        """Return main's result, or raise why the run ended."""
+        cause = main.failure
+        if self.family.quit is not None:
+            raise self.family.quit from cause
+        if self.deadlock is not None:
+            raise self.deadlock from cause
+        return outcome(main)
+
+    def _abandon(self, error: BaseException) -> None:
+        """End the run at once: undo every wait and close every generator, children before parents."""
+        for task in reversed(list(self.kernel.tasks())):
+            try:
+                self.kernel.forget(task)
+            except SyscallError as problem:
+                error.add_note(str(problem))
+            if task.place != ENDING:
+                self.kernel.close_body(task, error)
+
+    def _generator_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Be told, perhaps by the collector in any thread, of an async generator that was not exhausted."""
+        self.dropped.append(generator)
+        self.wakeup.call(self._close_dropped)
+
+    def _close_dropped(self) -> None:
+        while self.dropped:
+            generator = self.dropped.popleft()
+            try:
+                generator.aclose().send(None)
+            except StopIteration:
+                continue
+            except BaseException as error:
+                text = f"raised {error!r} when it was closed"
+            else:
+                text = "waits in its cleanup; use contextlib.aclosing, so that a task can wait there"
+            name = getattr(generator, "__qualname__", generator)
+            warnings.warn(
+                f"async generator {name} was dropped before its end and {text}", ResourceWarning, stacklevel=1
+            )
+
+    def close(self) -> None:
+        """Close the services, the youngest first."""
+        self._close_dropped()
+        sys.set_asyncgen_hooks(*self.hooks)
+        for service in reversed(list(self.kernel.services.values())):
+            service.close()
+
+
+__all__ = ["Loop", "TaskCancelled", "run"]

@@ -1,0 +1,178 @@
+"""Readiness: one selector, and who waits for which file.
+
+Theory of operation. An `Entry` is what is known of one file number: who waits to read, who waits
+to write, and for which events the selector watches it. Our own sockets stay registered until they
+are closed, since to take them back and forth would be most of the system calls of a server. Any
+other file is registered for one wait only: its number can be reused behind our back. An event that
+nobody waits for is tolerated a few times in a row; then it is no longer watched for.
+
+Invariants:
+1. At most one waiter for each file and direction.
+2. The selector watches at least for what somebody waits for.
+3. The poller holds numbers, never files: a dropped socket is collected, and warned about by Python.
+
+Not here: reading and writing (`files`), which a waiter does when it is told that it can.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ._selectors2 import READ, WRITE, default_selector, discard, set_events
+from .kernel import Kernel, Service, Task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Protocol
+
+    from ._selectors2 import Selector
+
+    class Waiter(Protocol):
+        """Who waits for a file. `task` is None for one that is no task."""
+
+        @property
+        def task(self) -> Task | None: ...
+        def ready(self) -> object:
+            """Be told that it is worth trying (perhaps in vain)."""
+            ...
+
+        def closed(self) -> object:
+            """Be told that the file was closed: the wait is over."""
+            ...
+
+
+__all__ = ["READ", "WRITE", "Entry", "Poller"]
+PATIENCE = 4  # events in a row that nobody waits for
+
+
+class Entry:
+    """What is known of one file number."""
+
+    __slots__ = ("events", "fd", "lasting", "misses", "reader", "writer")
+
+    def __init__(self, fd: int, lasting: bool) -> None:
+        self.fd = fd
+        self.lasting = lasting  # stays registered between waits
+        self.events = 0  # what the selector watches for
+        self.misses = 0
+        self.reader: Waiter | None = None
+        self.writer: Waiter | None = None
+
+    def wanted(self) -> int:
+        """Return the events that somebody waits for."""
+        return (READ if self.reader is not None else 0) | (WRITE if self.writer is not None else 0)
+
+
+class Poller(Service):
+    """Who waits for which file."""
+
+    def __init__(self, kernel: Kernel, selector: Selector | None = None) -> None:
+        super().__init__(kernel)
+        self.selector = default_selector() if selector is None else selector
+        self.entries: dict[int, Entry] = {}
+
+    def entry(self, fd: int, *, lasting: bool = False) -> Entry:
+        """Return the entry of `fd`. A lasting one is asked for once, by the socket that owns the number."""
+        entry = self.entries.get(fd)
+        if entry is not None and (lasting or entry.lasting):  # left by a file that is gone: the number is reused
+            self.drop(entry)
+            entry = None
+        if entry is None:
+            entry = self.entries[fd] = Entry(fd, lasting)
+        return entry
+
+    def wait(self, entry: Entry, direction: int, waiter: Waiter) -> None:
+        """Tell `waiter` when the file is ready. OSError or ValueError for a file that can't be polled."""
+        if not entry.events & direction:
+            self._watch(entry, entry.events | direction)
+        if direction == READ:
+            entry.reader = waiter
+        else:
+            entry.writer = waiter
+
+    def forget(self, entry: Entry, direction: int) -> None:
+        """End a wait."""
+        if direction == READ:
+            entry.reader = None
+        else:
+            entry.writer = None
+        if not entry.lasting:
+            self._watch(entry, entry.wanted())
+
+    def drop(self, entry: Entry) -> None:
+        """Forget a file that is about to be closed, or has been: who waits for it gets ClosedError."""
+        waiters = [waiter for waiter in (entry.reader, entry.writer) if waiter is not None]
+        entry.reader = entry.writer = None
+        self._watch(entry, 0)
+        for waiter in waiters:
+            waiter.closed()
+
+    def _watch(self, entry: Entry, events: int) -> None:
+        was, entry.events = entry.events, events
+        entry.misses = 0
+        try:
+            if was != events:
+                set_events(self.selector, entry.fd, was, events, entry)
+        except BaseException:
+            entry.events = 0
+            raise
+        finally:
+            if not entry.events and self.entries.get(entry.fd) is entry:
+                del self.entries[entry.fd]
+
+    def select(self, timeout: float | None) -> int:
+        """Wait up to `timeout` seconds (None: any) for files; tell the waiters; return how many events there were."""
+        try:
+            events = self.selector.select(timeout)
+        except (OSError, ValueError):  # a select or poll with a number that was closed behind our back
+            self._drop_the_closed()
+            return 0
+        for key, mask in events:
+            entry: Entry = key.data
+            missed = mask & ~entry.wanted()
+            if mask & READ and entry.reader is not None:
+                entry.reader.ready()
+            if mask & WRITE and entry.writer is not None:
+                entry.writer.ready()
+            if not missed:
+                entry.misses = 0
+            elif entry.misses < PATIENCE:
+                entry.misses += 1
+            else:
+                self._watch(entry, entry.wanted())
+        if self.kernel.watch is not None:
+            self.kernel.watch.poll(timeout, len(events))
+        return len(events)
+
+    def _drop_the_closed(self) -> None:
+        for entry in list(self.entries.values()):
+            try:
+                os.fstat(entry.fd)
+            except OSError:
+                self.drop(entry)
+
+    def waiters(self) -> Iterator[Waiter]:
+        """Return everybody who waits."""
+        for entry in list(self.entries.values()):
+            for waiter in (entry.reader, entry.writer):
+                if waiter is not None:
+                    yield waiter
+
+    def tasks(self) -> Iterator[Task]:
+        """Return the tasks that wait for a file."""
+        for waiter in self.waiters():
+            if waiter.task is not None:
+                yield waiter.task
+
+    def pending(self) -> int:
+        """Return how many tasks wait for a file: each may be woken from outside."""
+        return sum(1 for _ in self.tasks())
+
+    def close(self) -> None:
+        """Close the selector."""
+        for entry in list(self.entries.values()):
+            discard(self.selector, entry.fd)
+            entry.events = 0
+        self.entries.clear()
+        self.selector.close()

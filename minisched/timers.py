@@ -1,0 +1,184 @@
+"""Deadlines in a sorted container, the clock they are measured by, and Sleep.
+
+Theory of operation. A timer is the tuple (deadline, number, what to do). New ones wait, unsorted,
+in `loose`; before the loop waits they go to the sorted list all at once, so that a timeout that is
+taken back within its batch never costs a search. What is due is cut off the sorted list in one
+slice and becomes loose again, so that one due timer can still take back another.
+
+Invariants:
+1. A timer is in `loose` or in `queue`, until it fires or is forgotten.
+2. Timers fire in the order of (deadline, number): the same deadline, first come first served.
+
+Not here: scopes with a deadline; the wait itself (`loop`).
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+
+from sortedcontainers import SortedList
+
+from .kernel import Kernel, Service, Syscall, Task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, Protocol
+
+    class Clock(Protocol):
+        """Where the time comes from: pass one to `run(clock=...)`."""
+
+        def now(self) -> float:
+            """Return the time in seconds; only differences mean anything."""
+            ...
+
+        def wait(self, select: Callable[[float | None], int], timeout: float | None) -> None:
+            """Call `select` so that files are looked at, and let up to `timeout` seconds pass (None: any)."""
+            ...
+
+
+class MonotonicClock:
+    """The machine's clock, which no one sets back."""
+
+    now = staticmethod(monotonic)
+
+    def wait(self, select: Callable[[float | None], int], timeout: float | None) -> None:
+        select(timeout)
+
+
+class Timer(tuple["Any", ...]):
+    """(deadline, number, what, timers), sorted as tuples are; call it to forget it: it is an undo."""
+
+    __slots__ = ()
+
+    def __call__(self) -> None:
+        """Forget this timer; again, or after it fired, it does nothing. O(log timers) once sorted."""
+        timers: Timers = self[3]
+        if timers.loose.pop(self[1], None) is None:
+            timers.queue.discard(self)
+
+
+class Timers(Service):
+    """What happens when."""
+
+    def __init__(self, kernel: Kernel, clock: Clock | None = None) -> None:
+        super().__init__(kernel)
+        self.clock: Clock = clock or MonotonicClock()
+        self.now = self.clock.now
+        self.queue: Any = SortedList()
+        self.loose: dict[int, Timer] = {}
+        self.made = 0
+
+    def wake_at(self, deadline: float, task: Task) -> Timer:
+        """Resume `task` at `deadline`; return the undo. O(1) now, O(log timers) once the loop waits."""
+        return self._add(deadline, task)
+
+    def call_at(self, deadline: float, what: Callable[[], object]) -> Timer:
+        """Call `what()` at `deadline`, between turns; return the undo."""
+        return self._add(deadline, what)
+
+    def _add(self, deadline: float, what: object) -> Timer:
+        number = self.made = self.made + 1
+        timer = self.loose[number] = Timer((deadline, number, what, self))
+        return timer
+
+    def next_deadline(self) -> float | None:
+        """Return the next deadline; None if there is none."""
+        self._sort()
+        return self.queue[0][0] if self.queue else None
+
+    def fire(self) -> None:
+        """Do what is due, in order. O(due x log timers) at most."""
+        self._sort()
+        queue, loose, kernel = self.queue, self.loose, self.kernel
+        count = queue.bisect_right((self.now(), inf))
+        if not count:
+            return
+        due = queue[:count]
+        del queue[:count]
+        loose.update((timer[1], timer) for timer in due)
+        for timer in due:
+            if loose.pop(timer[1], None) is None:
+                continue  # another that was due has forgotten it
+            what = timer[2]
+            if isinstance(what, Task):
+                kernel.resume(what)
+            else:
+                what()
+        if kernel.watch is not None:
+            kernel.watch.fire(count)
+
+    def _sort(self) -> None:
+        if self.loose:
+            self.queue.update(self.loose.values())
+            self.loose.clear()
+
+    def tasks(self) -> Iterable[Task]:
+        """Return the sleepers."""
+        for timer in [*self.queue, *self.loose.values()]:
+            if isinstance(timer[2], Task):
+                yield timer[2]
+
+    def close(self) -> None:
+        self.queue.clear()
+        self.loose.clear()
+
+
+class Sleep(Syscall[None]):
+    """Sleep for `seconds`; 0 lets the others run, infinity sleeps until cancelled.
+
+    Wakes at the deadline or a little later, never earlier. ValueError for a
+    negative number or NaN. A cancellation ends it at once.
+    """
+
+    __slots__ = ("seconds",)
+    world = True
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def handle(self, kernel: Kernel, task: Task) -> None:
+        seconds = self.seconds
+        if seconds > 0:
+            timers = kernel.service(Timers)
+            sleep_until(kernel, task, timers, timers.now() + seconds)
+        elif seconds != 0:
+            raise ValueError(f"Sleep takes a number of seconds, 0 or more, not {seconds!r}")
+
+
+class SleepUntil(Syscall[None]):
+    """Sleep until the clock (see `Now`) shows `deadline`; one that is past lets the others run."""
+
+    __slots__ = ("deadline",)
+    world = True
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+
+    def handle(self, kernel: Kernel, task: Task) -> None:
+        timers = kernel.service(Timers)
+        if self.deadline > timers.now():
+            sleep_until(kernel, task, timers, self.deadline)
+        elif self.deadline != self.deadline:
+            raise ValueError("SleepUntil takes a time in seconds, not NaN")
+
+
+class Now(Syscall[float]):
+    """Return the time of the scheduler's clock in seconds; only differences mean anything. Not a checkpoint."""
+
+    __slots__ = ()
+    checkpoint = False
+    world = True
+
+    def handle(self, kernel: Kernel, task: Task) -> float:
+        return kernel.service(Timers).now()
+
+
+def sleep_until(kernel: Kernel, task: Task, timers: Timers, deadline: float) -> None:
+    """Park `task` until `deadline`; for ever, if that is infinite."""
+    kernel.park(task, timers.wake_at(deadline, task) if deadline < inf else forget_nothing)
+
+
+def forget_nothing() -> None:
+    """Be the undo of a wait that nobody was told of."""

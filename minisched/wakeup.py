@@ -1,0 +1,93 @@
+"""Waking the loop from outside: from signal handlers and from other threads.
+
+Theory of operation. A socket pair: one end is always registered with the poller, so that a byte
+written to the other ends the wait (and so that no selector is ever empty, which some platforms do
+not bear). Python writes that byte itself when a signal arrives (`signal.set_wakeup_fd`). What is
+asked for is only noted; it takes effect when the loop comes to its Wait.
+
+Not here: what Ctrl-C means (`loop`); waiting for other signals and for threads.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections import deque
+
+from .kernel import Kernel, Service
+from .poller import READ, Poller
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Wakeup(Service):
+    """The loop's alarm clock. `wake` and `call` may be used from any thread, and in a signal handler."""
+
+    task = None  # a waiter that is no task
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__(kernel)
+        self.receiver, self.sender = socket.socketpair()
+        self.receiver.setblocking(False)
+        self.sender.setblocking(False)
+        self.calls: deque[Callable[[], object]] = deque()
+        self.interrupts = 0  # how often Ctrl-C was pressed
+        self._restore: list[Callable[[], object]] = []
+        poller = kernel.service(Poller)
+        self.entry = poller.entry(self.receiver.fileno(), lasting=True)
+        poller.wait(self.entry, READ, self)
+
+    def wake(self) -> None:
+        """End the loop's wait, now or as soon as it begins."""
+        try:
+            self.sender.send(b"\0")
+        except (BlockingIOError, InterruptedError):
+            pass  # it is full of wake-ups as it is
+        except OSError:
+            pass  # the run is over
+
+    def call(self, what: Callable[[], object]) -> None:
+        """Have `what()` called in the kernel's thread, in the loop's next Wait."""
+        self.calls.append(what)
+        self.wake()
+
+    def ready(self) -> None:
+        """Take the bytes; what was asked for is done by `run_calls`."""
+        try:
+            while len(self.receiver.recv(4096)) == 4096:
+                pass
+        except (BlockingIOError, InterruptedError):
+            pass
+
+    def run_calls(self) -> None:
+        """Do what other threads have asked for so far."""
+        for _ in range(len(self.calls)):
+            self.calls.popleft()()
+
+    def closed(self) -> None: ...
+
+    def take_signals(self) -> None:
+        """Take Ctrl-C, unless the program has a handler of its own or this is not the main thread."""
+        try:
+            before = signal.set_wakeup_fd(self.sender.fileno(), warn_on_full_buffer=False)
+        except ValueError:
+            return  # another thread: signals are the main thread's
+        self._restore.append(lambda: signal.set_wakeup_fd(before))
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._interrupted)
+            self._restore.append(lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+
+    def _interrupted(self, signum: int, frame: Any) -> None:
+        self.interrupts += 1
+        if self.interrupts > 1:
+            raise KeyboardInterrupt
+
+    def close(self) -> None:
+        """Give the signals back, as they were."""
+        while self._restore:
+            self._restore.pop()()
+        self.receiver.close()
+        self.sender.close()
