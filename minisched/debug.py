@@ -56,7 +56,8 @@ def check_function(code: CodeType, frame: FrameType) -> None:
         if not runs_later(made):
             continue
         name = ".".join(path)
-        text = f"`{name}(...)` made at {code.co_filename}:{line} was never run; a missing `yield from`, `yield` or `await`?"
+        mend = "`yield`" if isinstance(made, type) else "`yield from` or `await`"
+        text = f"`{name}()` made at {code.co_filename}:{line} was never run; a missing {mend}?"
         warnings.warn_explicit(text, RuntimeWarning, code.co_filename, line)
 
 

@@ -6,7 +6,7 @@
 | TaskCancelled | a task that was joined, or main, had been cancelled | whoever cancelled it |
 | TimedOut | a `Timeout` ran out | the world, or a limit set too low |
 | Deadlock | nobody can ever go on; raised by `run` | the program's |
-| SyscallError | the rules were broken: something wrong was yielded, spawned or resumed | the program's, or an extension's |
+| SyscallError | a rule was broken: something wrong was yielded, spawned, resumed | the program's, an extension's |
 | BusyError | two tasks wait for the same direction of one file | the program's |
 | ClosedError | the file was closed, perhaps while a task waited for it | the program's |
 | LimitExceeded | a bound that was asked for was passed | the other side's, as a rule |

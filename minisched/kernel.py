@@ -1,11 +1,11 @@
 """The kernel: tasks, the syscalls they yield, and the turns that drive them.
 
-Theory of operation. One *turn* takes the first task (a generator or native coroutine) of the
-ready queue, sends it the answer it waits for, and looks at what it yields next: nothing (to the
-back of the queue), or a syscall, whose `handle` returns the answer, raises it, or *parks* the
-task and leaves word with somebody who will `resume` it or `throw` into it. Cancellation is a
-tree of scopes, a task being its own outermost one: to cancel a scope marks what hangs under it,
-down to the shields, and wakes who is parked there; others are told at each of their checkpoints.
+Theory of operation. One *turn* takes the first task of the ready queue, sends it the answer it
+waits for, and looks at what it yields next: nothing (to the back of the queue), or a syscall,
+whose `handle` returns the answer, raises it, or *parks* the task and leaves word with somebody
+who will `resume` it or `throw` into it. Cancellation is a tree of scopes, a task being its own
+outermost one: to cancel a scope marks what hangs under it, down to the shields, and wakes who is
+parked there; others are told at each of their checkpoints.
 
 Invariants, asserted by `Kernel.check`:
 1. A live task is in one place: ready, running, parked, or ending (body over, children alive).
@@ -13,8 +13,7 @@ Invariants, asserted by `Kernel.check`:
 3. What a service says it may wake is parked and alive.
 4. What a scope sees of cancellation (`cause`) is what the tree says.
 
-Not here: time, files, threads, signals (services of other modules); how a scope is entered and
-left (`scopes`); what becomes of children, joiners and failures at a task's end (`tasks`).
+Not here: time, files, threads, signals; entering a scope (`scopes`); a task's end (`tasks`).
 """
 
 from __future__ import annotations
@@ -50,7 +49,6 @@ class Syscall(Asks["Answer"], ABC):
 
     `checkpoint`: a cancelled task is told so in place of this call.
     `world`: the answer comes from outside of the program (I/O, time, threads).
-    `blockers()`, where it is defined, returns the tasks that the call waits for (see `report`).
     """
 
     __slots__ = ()
@@ -70,7 +68,7 @@ class Syscall(Asks["Answer"], ABC):
     __await__ = __iter__
 
     def __repr__(self) -> str:
-        names = (name for kind in reversed(type(self).__mro__) for name in getattr(kind, "__slots__", ()))
+        names = (name for kind in reversed(type(self).__mro__) for name in vars(kind).get("__slots__", ()))
         return f"{type(self).__name__}({', '.join(repr(getattr(self, name, None)) for name in names)})"
 
 
@@ -93,7 +91,7 @@ class Service:
 
 
 class Scope:
-    """A part of a task's life that can be cancelled; inert until `Kernel.enter`."""
+    """A part of a task's life that can be cancelled; inert until it is entered (`scopes`)."""
 
     __slots__ = ("cancelled", "cause", "children", "own", "parent", "shield", "task")
 
@@ -122,12 +120,11 @@ class Scope:
 class Task(Scope):
     """A generator and where it stands. A task is its own outermost scope."""
 
-    # fmt: off
     __slots__ = (
         "kernel", "gen", "context", "name", "spawner", "ordinal", "keep", "daemon",  # fixed at the spawn
-        "step", "value", "undo", "call", "place", "scope", "told", "swallowed",      # the kernel's
-        "spawned", "live", "failed", "failure", "trace", "result",                   # of its end: tasks.py
-    )  # fmt: on
+        "step", "value", "undo", "call", "place", "scope", "told", "swallowed",  # the kernel's
+        "spawned", "live", "failed", "failure", "trace", "result",  # of its end: `tasks`
+    )  # fmt: skip
 
     def __init__(self, kernel: Kernel, gen: Any, context: Context, name: str, spawner: Task | None) -> None:
         super().__init__()
@@ -191,13 +188,13 @@ class Kernel:
         self.services: dict[type[Service], Service] = {}
         self.watch: Any = None  # a watch.Watcher, told of each event
         self.execute: Callable[[Syscall[Any], Kernel, Task], Any] | None = None  # called instead of `handle`
-        self.fault: BaseException | None = None  # a broken rule, which ends the run
+        self.fault: Any = None  # a broken rule, which ends the run
 
-    def turns(self, limit: int) -> None:
+    def turns(self, limit: int) -> None:  # noqa: C901
         """Run turns until `limit` are over or nothing is ready.
 
-        One inlined function, over the bound on complexity: a bare yield takes 1.6 to 2.0 times as
-        long as in a bare loop over a deque of generators; with the parts called it took 2.3.
+        One inlined function, over the bound on complexity, since a call taken out of it costs a
+        bare yield a fifth of its time (measured by `python -m tests.benchmarks switch`).
         """
         ready, watch, execute = self.ready, self.watch, self.execute
         take, put = ready.popleft, ready.append
@@ -225,11 +222,10 @@ class Kernel:
                 except BaseException as error:
                     self._raised(task, call, error)
                     continue
-                if task.place is PARKED:
-                    task.call = call
+                if task.place is not RUNNING:  # parked, or woken again already
+                    task.call = call if task.place is PARKED else None
                     if watch is not None:
                         watch.park(task, call)
-                if task.place is not RUNNING:  # parked, or woken again already
                     continue
                 task.place = READY
             task.value = value
@@ -321,7 +317,7 @@ class Kernel:
     def misuse(self, text: str) -> SyscallError:
         """Return the error for a broken rule of the kernel: `run` ends with it, whoever catches it."""
         self.fault = self.fault or SyscallError(text)
-        return SyscallError(text)
+        return self.fault
 
     def cancel(self, scope: Scope, reason: str | None = None, by: Task | None = None) -> None:
         """Cancel `scope` and what hangs under it, down to the shields; twice is the same as once.

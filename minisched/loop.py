@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 BATCH = 61  # turns between two looks at files and timers
 SLOW = 0.001  # seconds that a batch should not exceed
-DAY = 86400.0  # the longest wait that is asked of a selector, in seconds
 
 _thread = thread_local()  # `busy` while a run goes on in this thread
 
@@ -122,19 +121,13 @@ class Loop:
 
     def _wait(self, main: Task) -> None:
         """Wait: files, then what threads and signals have asked for."""
-        timers = self.timers
         if self.kernel.ready:
-            timeout: float | None = 0.0
+            self.poller.select(0.0)
         else:
-            deadline = timers.next_deadline()
-            if deadline is not None:
-                timeout = min(max(deadline - timers.now(), 0.0), DAY)
-            elif any(service.pending() for service in self.kernel.services.values()):
-                timeout = DAY
-            else:
-                self._deadlocked(main)
-                timeout = 0.0
-        timers.clock.wait(self.poller.select, timeout)
+            deadline = self.timers.next_deadline()
+            if deadline is None and not any(service.pending() for service in self.kernel.services.values()):
+                return self._deadlocked(main)
+            self.timers.clock.wait(self.poller.select, deadline)
         wakeup = self.wakeup
         if wakeup.calls:
             wakeup.run_calls()
@@ -142,6 +135,7 @@ class Loop:
             if wakeup.interrupts > 1:
                 raise KeyboardInterrupt
             self.family.interrupt(KeyboardInterrupt(), None)
+        return None
 
     def _run_batch(self) -> None:
         """Run: a batch of turns, halved while it is slow (61 slow turns made timers 100 ms late)."""

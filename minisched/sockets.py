@@ -171,7 +171,7 @@ class Network(Service):
             sock.listen(backlog)
         except BaseException as error:
             sock.close()
-            raise named(error, f"{host}:{port}")
+            raise named(error, f"{host}:{port}") from None
         return sock
 
     def _listen_unix(self, path: str, backlog: int) -> Socket:
@@ -183,7 +183,7 @@ class Network(Service):
             sock.listen(backlog)
         except BaseException as error:
             sock.close()
-            raise named(error, path)
+            raise named(error, path) from None
         return sock
 
     def dial(self, address: Address) -> list[tuple[Callable[[], Socket], Any]]:

@@ -33,9 +33,12 @@ if TYPE_CHECKING:
             """Return the time in seconds; only differences mean anything."""
             ...
 
-        def wait(self, select: Callable[[float | None], int], timeout: float | None) -> None:
-            """Call `select` so that files are looked at, and let up to `timeout` seconds pass (None: any)."""
+        def wait(self, select: Callable[[float | None], int], deadline: float | None) -> None:
+            """Wait for files by `select(seconds)`, until one is ready or `deadline` has come (None: never)."""
             ...
+
+
+DAY = 86400.0  # seconds
 
 
 class MonotonicClock:
@@ -43,8 +46,9 @@ class MonotonicClock:
 
     now = staticmethod(monotonic)
 
-    def wait(self, select: Callable[[float | None], int], timeout: float | None) -> None:
-        select(timeout)
+    def wait(self, select: Callable[[float | None], int], deadline: float | None) -> None:
+        """Wait for files until `deadline`; a day at most, since selectors overflow."""
+        select(DAY if deadline is None else min(max(deadline - monotonic(), 0.0), DAY))
 
 
 class Timer(tuple["Any", ...]):

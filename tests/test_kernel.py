@@ -1,0 +1,677 @@
+"""The kernel, cranked by hand: step, then assert the whole state."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextvars import ContextVar
+
+import pytest
+
+from minisched.errors import Cancelled, SyscallError
+from minisched.kernel import Kernel, Scope, Service, Syscall, Task
+from minisched.scopes import enter, leave
+from minisched.tasks import ended
+
+
+class Give(Syscall[object]):
+    """Answers at once."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value=None):
+        self.value = value
+
+    def handle(self, kernel, task):
+        return self.value
+
+
+class Wait(Syscall[object]):
+    """Parks; `undone` counts how often the wait was forgotten."""
+
+    __slots__ = ("undo", "undone")
+
+    def __init__(self, undo=True):
+        self.undo = undo
+        self.undone = []
+
+    def handle(self, kernel, task):
+        kernel.park(task, (lambda: self.undone.append(task)) if self.undo else None)
+
+
+class Do(Syscall[object]):
+    """Calls a function: what a handler might do, right or wrong."""
+
+    __slots__ = ("action",)
+
+    def __init__(self, action):
+        self.action = action
+
+    def handle(self, kernel, task):
+        return self.action(kernel, task)
+
+
+class Unseen(Give):
+    """Not a checkpoint."""
+
+    __slots__ = ()
+    checkpoint = False
+
+
+@pytest.fixture
+def kernel():
+    return Kernel(ended)
+
+
+def log_of(log, *calls):
+    """Yield each call; log its answer, or the error it raised."""
+    for call in calls:
+        try:
+            log.append((yield call))
+        except BaseException as error:
+            log.append(type(error).__name__)
+            if isinstance(error, GeneratorExit):
+                raise
+    log.append("end")
+
+
+def crank(kernel, turns=1):
+    """Run turns one by one, with the invariants asserted between them."""
+    kernel.check()
+    for _ in range(turns):
+        kernel.turns(1)
+        kernel.check()
+
+
+def states(*tasks):
+    return [task.state for task in tasks]
+
+
+# Turns.
+
+
+def test_a_task_goes_through_its_states_one_turn_at_a_time(kernel):
+    log, wait = [], Wait()
+    task = kernel.spawn(log_of(log, None, Give(1), wait))
+    assert (task.state, log, list(kernel.ready)) == ("ready", [], [task])
+    crank(kernel)
+    assert (task.state, log, task.value) == ("ready", [], None)
+    crank(kernel)
+    assert (task.state, log, task.value) == ("ready", [None], 1)
+    crank(kernel)
+    assert (task.state, log, task.call, list(kernel.ready)) == ("parked", [None, 1], wait, [])
+    assert (task.step, task.value) == (None, None)
+    kernel.resume(task, "answer")
+    assert (task.state, task.value, task.undo, task.call) == ("ready", "answer", None, None)
+    crank(kernel)
+    assert (task.state, log) == ("done", [None, 1, "answer", "end"])
+    assert list(kernel.tasks()) == []
+
+
+def test_the_queue_is_first_in_first_out_and_each_yield_costs_a_turn(kernel):
+    order = []
+
+    def body(name):
+        for number in range(3):
+            order.append(f"{name}{number}")
+            yield Give() if number % 2 else None
+
+    for name in "abc":
+        kernel.spawn(body(name))
+    crank(kernel, 12)
+    assert " ".join(order) == "a0 b0 c0 a1 b1 c1 a2 b2 c2"
+
+
+def test_turns_stop_at_the_limit(kernel):
+    log = []
+    kernel.spawn(log_of(log, *[None] * 10))
+    kernel.turns(4)
+    assert log == [None] * 3
+
+
+def test_turns_stop_when_nothing_is_ready(kernel):
+    kernel.spawn(log_of([], Wait()))
+    kernel.turns(1000)
+    assert (len(kernel.ready), kernel.current) == (0, None)
+
+
+def test_a_task_is_running_in_its_own_turn(kernel):
+    seen = []
+
+    def body():
+        seen.append(task.state)
+        yield Do(lambda kernel, task: seen.append(task.state))
+
+    task = kernel.spawn(body())
+    crank(kernel)
+    assert (seen, kernel.current) == (["running", "running"], None)
+
+
+def test_another_queue_is_another_policy():
+    class Stack(deque):
+        popleft = deque.pop
+
+    kernel, order = Kernel(ended, Stack()), []
+    for name in "abc":
+        kernel.spawn(log_of(order, Do(lambda kernel, task: task.name)), name)
+    crank(kernel, 6)
+    assert order == ["c", "end", "b", "end", "a", "end"]
+
+
+def test_a_result_of_an_empty_deque_is_still_a_queue():
+    queue = deque()
+    assert Kernel(ended, queue).ready is queue
+
+
+def test_a_handler_may_raise_at_the_yield(kernel):
+    def fail(kernel, task):
+        raise KeyError("k")
+
+    log = []
+    kernel.spawn(log_of(log, Do(fail), Give(2)))
+    crank(kernel, 3)
+    assert log == ["KeyError", 2, "end"]
+
+
+def test_a_handler_that_raises_after_it_parked_is_undone_and_raises_at_the_yield(kernel):
+    undone, log = [], []
+
+    def park_and_fail(kernel, task):
+        kernel.park(task, lambda: undone.append(task.name))
+        raise OSError("full")
+
+    task = kernel.spawn(log_of(log, Do(park_and_fail)), "worker")
+    crank(kernel)
+    assert (undone, task.state) == (["worker"], "ready")
+    crank(kernel)
+    assert log == ["OSError", "end"]
+
+
+def test_a_handler_may_park_and_wake_its_task_in_one_go(kernel):
+    def both(kernel, task):
+        kernel.park(task, None)
+        kernel.resume(task, 7)
+
+    log = []
+    kernel.spawn(log_of(log, Do(both)))
+    crank(kernel, 2)
+    assert log == [7, "end"]
+
+
+def test_a_thrown_error_arrives_and_the_next_answer_is_a_value_again(kernel):
+    log = []
+    task = kernel.spawn(log_of(log, Wait(), Give(5)))
+    crank(kernel)
+    kernel.throw(task, ValueError("bad"))
+    crank(kernel, 2)
+    assert log == ["ValueError", 5, "end"]
+
+
+def test_an_exception_as_a_value_is_a_value(kernel):
+    log, error = [], ValueError()
+    task = kernel.spawn(log_of(log, Wait()))
+    crank(kernel)
+    kernel.resume(task, error)
+    crank(kernel)
+    assert log == [error, "end"]
+
+
+def test_a_bare_yield_forgets_the_answer_before_it(kernel):
+    log = []
+    kernel.spawn(log_of(log, Give(1), None))
+    crank(kernel, 3)
+    assert log == [1, None, "end"]
+
+
+def test_two_tasks_may_yield_the_same_syscall(kernel):
+    call = Give(3)
+    log = []
+    for _ in range(2):
+        kernel.spawn(log_of(log, call))
+    crank(kernel, 4)
+    assert log == [3, "end", 3, "end"]
+
+
+def test_execute_is_called_in_place_of_handle(kernel):
+    kernel.execute = lambda call, kernel, task: ("replayed", call.value)
+    log = []
+    kernel.spawn(log_of(log, Give(1)))
+    crank(kernel, 2)
+    assert log == [("replayed", 1), "end"]
+
+
+def test_yield_from_and_await_give_the_same_as_yield(kernel):
+    log = []
+
+    def by_generator():
+        log.append((yield from Give(1)))
+
+    async def by_coroutine():
+        log.append(await Give(2))
+
+    kernel.spawn(by_generator())
+    kernel.spawn(by_coroutine())
+    crank(kernel, 4)
+    assert log == [1, 2]
+
+
+def test_a_task_runs_in_a_copy_of_its_spawners_context(kernel):
+    variable = ContextVar("variable", default="outside")
+    seen = []
+
+    def child():
+        seen.append(variable.get())
+        variable.set("child")
+        yield
+        seen.append(variable.get())
+
+    def parent():
+        variable.set("parent")
+        yield Do(lambda kernel, task: kernel.spawn(child(), None, task))
+        yield
+        seen.append(variable.get())
+
+    kernel.spawn(parent())
+    crank(kernel, 5)
+    assert (seen, variable.get()) == (["parent", "child", "parent"], "outside")
+
+
+def test_a_task_has_a_path_that_is_the_same_in_every_run(kernel):
+    paths = []
+
+    def parent(depth):
+        for _ in range(2 if depth else 0):
+            yield Do(lambda kernel, task: kernel.spawn(parent(depth - 1), None, task))
+        paths.append((yield Do(lambda kernel, task: task.path)))
+
+    kernel.spawn(parent(2))
+    kernel.turns(100)
+    assert sorted(paths) == [(0,), (0, 0), (0, 0, 0), (0, 0, 1), (0, 1), (0, 1, 0), (0, 1, 1)]
+
+
+def test_a_task_says_what_it_is(kernel):
+    task = kernel.spawn(log_of([], Wait(False)), "worker")
+    crank(kernel)
+    assert repr(task) == "<Task 0 worker parked in Wait(False, [])>"
+
+
+def test_a_service_is_made_once_for_each_kernel(kernel):
+    class Counter(Service):
+        pass
+
+    counter = kernel.service(Counter)
+    assert kernel.service(Counter) is counter and Kernel(ended).service(Counter) is not counter
+    assert (counter.pending(), tuple(counter.tasks()), counter.close()) == (0, (), None)
+
+
+def test_a_syscall_has_to_say_how_it_is_handled():
+    class Empty(Syscall[None]):
+        __slots__ = ()
+
+    with pytest.raises(TypeError, match="handle"):
+        Empty()
+
+
+# Misuse teaches.
+
+
+def generator():
+    yield
+
+
+async def coroutine():
+    pass
+
+
+async def async_generator():
+    yield
+
+
+@pytest.mark.parametrize(
+    ("yielded", "sentence"),
+    [
+        (generator, r"task 'log_of' yielded <function generator .*>, which is not a syscall; yield a Syscall, or nothing"),
+        (generator(), r"task 'log_of' yielded a generator, generator\(\); a missing `from`\? \(yield from generator\(\)\)"),
+        (coroutine(), r"task 'log_of' yielded a coroutine, coroutine\(\); in a generator, `yield from` a generator"),
+        (Give, r"task 'log_of' yielded the class Give; a call is missing\? \(yield Give\(...\)\)"),
+        (7, r"task 'log_of' yielded 7, which is not a syscall"),
+    ],
+)  # fmt: skip
+def test_what_is_not_a_syscall_raises_at_its_yield_and_names_the_mend(kernel, yielded, sentence):
+    seen = []
+
+    def log_of():
+        try:
+            yield yielded
+        except SyscallError as error:
+            seen.append(error)
+
+    kernel.spawn(log_of())
+    crank(kernel, 2)
+    with pytest.raises(SyscallError, match=sentence):
+        raise seen[0]
+
+
+def started():
+    body = generator()
+    next(body)
+    return body
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (generator, r"generator is a function, not a task: call it, generator\(...\)"),
+        (started(), r"generator\(\) has been started already; a task needs a fresh one: call generator\(...\) again"),
+        (async_generator(), "async_generator is an async generator, not a task"),
+        (Give(), r"Give\(None\) is a syscall, not a task: yield it, or put it in a generator function"),
+        (7, "7 is not a task: a task is what a generator function or an `async def` returns"),
+    ],
+)
+def test_what_can_not_be_a_task_is_refused_with_the_mend(kernel, body, sentence):
+    with pytest.raises(SyscallError, match=sentence):
+        kernel.spawn(body)
+    assert list(kernel.tasks()) == []
+
+
+def wrong(kernel, action):
+    """Return the error that a task's wrong action makes of `turns`, although the task catches all that it is told."""
+    kernel.spawn(log_of([], Do(action)), "worker")
+    with pytest.raises(SyscallError) as caught:
+        kernel.turns(10)
+    return str(caught.value)
+
+
+def test_to_resume_a_task_that_is_not_parked_ends_the_run(kernel):
+    other = kernel.spawn(log_of([], None), "other")
+    text = wrong(kernel, lambda kernel, task: kernel.resume(other))
+    assert text.startswith("task 'other' was woken while it is ready, not parked: wake a parked task once")
+
+
+def test_to_throw_into_a_task_that_is_not_parked_ends_the_run(kernel):
+    other = kernel.spawn(log_of([], None), "other")
+    assert "'other' was woken while it is ready" in wrong(kernel, lambda kernel, task: kernel.throw(other, KeyError()))
+
+
+def test_to_resume_twice_ends_the_run(kernel):
+    def twice(kernel, task):
+        kernel.park(task, None)
+        kernel.resume(task)
+        kernel.resume(task)
+
+    assert "'worker' was woken while it is running, not parked" in wrong(kernel, twice)
+
+
+def test_to_resume_a_running_task_ends_the_run(kernel):
+    assert "'worker' was woken while it is running" in wrong(kernel, lambda kernel, task: kernel.resume(task))
+
+
+def test_a_broken_rule_ends_the_run_even_if_the_handler_swallows_the_error(kernel):
+    def swallow(kernel, task):
+        try:
+            kernel.resume(task)
+        except SyscallError:
+            pass
+
+    assert "was woken while it is running" in wrong(kernel, swallow)
+
+
+def test_to_park_another_task_ends_the_run(kernel):
+    other = kernel.spawn(log_of([], None), "other")
+    assert "park: task 'other' is ready; a handler parks its own task, once" in wrong(
+        kernel, lambda kernel, task: kernel.park(other, None)
+    )
+
+
+def test_to_park_twice_ends_the_run(kernel):
+    def twice(kernel, task):
+        kernel.park(task, None)
+        kernel.park(task, None)
+
+    assert "park: task 'worker' is parked" in wrong(kernel, twice)
+
+
+def test_to_wake_and_then_raise_ends_the_run(kernel):
+    def wake_and_raise(kernel, task):
+        kernel.park(task, None)
+        kernel.resume(task)
+        raise ValueError("late")
+
+    assert "woke task 'worker', then raised ValueError('late'): it can do one" in wrong(kernel, wake_and_raise)
+
+
+def test_an_undo_that_raises_ends_the_run(kernel):
+    def park(kernel, task):
+        kernel.park(task, lambda: 1 / 0)
+
+    task = kernel.spawn(log_of([], Do(park)), "worker")
+    crank(kernel)
+    with pytest.raises(SyscallError, match=r"the undo of Do\(.*\) in task 'worker' raised ZeroDivisionError"):
+        kernel.cancel(task)
+
+
+# Cancellation.
+
+
+def test_a_parked_task_is_undone_once_and_thrown_cancelled(kernel):
+    log, wait = [], Wait()
+    task = kernel.spawn(log_of(log, wait))
+    crank(kernel)
+    kernel.cancel(task, "why")
+    kernel.cancel(task, "again")
+    assert (wait.undone, task.state) == ([task], "ready")
+    crank(kernel)
+    assert log == ["Cancelled", "end"]
+
+
+def test_cancelled_says_why_and_by_whom(kernel):
+    caught = []
+
+    def body():
+        try:
+            yield Wait()
+        except Cancelled as error:
+            caught.append(error)
+            raise
+
+    task, other = kernel.spawn(body(), "a"), kernel.spawn(generator(), "b")
+    crank(kernel)
+    kernel.cancel(task, "no more", other)
+    crank(kernel, 2)
+    assert (caught[0].reason, caught[0].by, str(caught[0])) == ("no more", other, "no more (by task 'b')")
+    assert str(Cancelled()) == "cancelled"
+
+
+def test_what_an_undo_returns_is_what_was_done(kernel):
+    caught = []
+
+    def body():
+        try:
+            yield Do(lambda kernel, task: kernel.park(task, lambda: 12))
+        except Cancelled as error:
+            caught.append((error.done, error.written))
+
+    task = kernel.spawn(body())
+    crank(kernel)
+    kernel.cancel(task)
+    crank(kernel)
+    assert caught == [(12, 12)] and Cancelled(done="some").written == 0
+
+
+def test_a_result_that_is_on_its_way_is_delivered_and_cancelled_comes_at_the_next_checkpoint(kernel):
+    log, wait = [], Wait()
+    task = kernel.spawn(log_of(log, wait, Give(2), None))
+    crank(kernel)
+    kernel.resume(task, "item")
+    kernel.cancel(task)
+    crank(kernel, 3)
+    assert (log, wait.undone) == (["item", "Cancelled", "Cancelled", "end"], [])
+
+
+def test_the_answer_of_a_bare_yield_is_on_its_way_too(kernel):
+    log = []
+    task = kernel.spawn(log_of(log, None, None))
+    crank(kernel)
+    kernel.cancel(task)
+    crank(kernel, 2)
+    assert log == [None, "Cancelled", "end"]
+
+
+def test_at_a_checkpoint_cancelled_comes_before_the_call_happens(kernel):
+    log, happened = [], []
+    task = kernel.spawn(log_of(log, Do(lambda kernel, task: happened.append(1))))
+    kernel.cancel(task)
+    crank(kernel, 2)
+    assert (log, happened) == (["Cancelled", "end"], [])
+
+
+def test_a_call_that_is_no_checkpoint_happens(kernel):
+    log = []
+    task = kernel.spawn(log_of(log, Unseen(1), Give(2)))
+    kernel.cancel(task)
+    crank(kernel, 3)
+    assert log == [1, "Cancelled", "end"]
+
+
+def test_a_task_that_was_cancelled_before_it_ran_runs_to_its_first_checkpoint(kernel):
+    log = []
+
+    def body():
+        log.append("runs")
+        try:
+            yield
+        finally:
+            log.append("cleanup")
+
+    kernel.cancel(kernel.spawn(body()))
+    crank(kernel, 2)
+    assert log == ["runs", "cleanup"]
+
+
+def test_a_wait_that_can_not_be_given_up_keeps_the_cancellation(kernel):
+    log = []
+    task = kernel.spawn(log_of(log, Wait(undo=False), None))
+    crank(kernel)
+    kernel.cancel(task)
+    assert task.state == "parked"
+    kernel.resume(task, "done")
+    crank(kernel, 2)
+    assert log == ["done", "Cancelled", "end"]
+
+
+def test_what_is_not_a_syscall_is_named_in_a_cancelled_task_too(kernel):
+    log = []
+    task = kernel.spawn(log_of(log, 7))
+    kernel.cancel(task)
+    crank(kernel, 2)
+    assert log == ["SyscallError", "end"]
+
+
+def test_a_task_that_is_done_is_not_cancelled(kernel):
+    task = kernel.spawn(log_of([]))
+    crank(kernel)
+    kernel.cancel(task)
+    assert (task.state, task.own) == ("done", None)
+
+
+@pytest.mark.parametrize("kind", ["generator", "coroutine"])
+def test_a_task_that_swallows_cancelled_for_ever_is_closed_with_an_error_that_names_it(kernel, kind):
+    count = []
+
+    def stubborn():
+        while True:
+            try:
+                yield
+            except Cancelled:
+                count.append(1)
+
+    async def stubborn_coroutine():
+        while True:
+            try:
+                await Give()
+            except Cancelled:
+                count.append(1)
+
+    task = kernel.spawn(stubborn() if kind == "generator" else stubborn_coroutine(), "mule")
+    kernel.cancel(task)
+    kernel.turns(2000)
+    assert (len(count), task.state) == (1000, "done")
+    assert str(task.failure).startswith("task 'mule' swallowed 1000 Cancelleds of one cancellation and was closed")
+
+
+def test_the_swallowed_are_counted_anew_for_another_cancellation(kernel):
+    count = []
+
+    def patient():
+        for _ in range(2):
+            scope = Scope()
+            enter(task, scope)
+            kernel.cancel(scope)
+            for _ in range(700):
+                try:
+                    yield
+                except Cancelled:
+                    count.append(1)
+            leave(scope, None)
+
+    task = kernel.spawn(patient())
+    kernel.turns(2000)
+    assert (len(count), task.failure) == (1400, None)
+
+
+def test_what_a_task_raises_when_it_is_closed_is_noted(kernel):
+    def mule():
+        while True:
+            try:
+                yield
+            except Cancelled:
+                pass
+            except GeneratorExit:
+                raise ValueError("no!") from None
+
+    task = kernel.spawn(mule())
+    kernel.cancel(task)
+    kernel.turns(2000)
+    assert task.failure.__notes__ == ["task 'mule' raised ValueError('no!') when it was closed"]
+
+
+def test_the_invariants_are_asserted(kernel):
+    task = kernel.spawn(log_of([], Wait()))
+    kernel.ready.append(task)
+    with pytest.raises(AssertionError, match="queued twice"):
+        kernel.check()
+    kernel.ready.clear()
+    with pytest.raises(AssertionError, match="misplaced"):
+        kernel.check()
+    kernel.ready.append(task)
+    task.undo = print
+    with pytest.raises(AssertionError, match="has an undo"):
+        kernel.check()
+    task.undo, task.cause = None, ("why", None)
+    with pytest.raises(AssertionError, match="does not see its cancellation"):
+        kernel.check()
+    task.cause = None
+
+    class Keeper(Service):
+        def tasks(self):
+            return [task]
+
+    kernel.service(Keeper)
+    with pytest.raises(AssertionError, match="Keeper still holds <Task 0 log_of ready>"):
+        kernel.check()
+
+
+def test_no_cycle_is_left_for_the_collector(kernel):
+    import gc
+
+    def parent():
+        child = yield Do(lambda kernel, task: kernel.spawn(log_of([], None), None, task))
+        assert isinstance(child, Task)
+
+    gc.collect()
+    gc.disable()
+    try:
+        kernel.spawn(parent())
+        kernel.turns(10)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
