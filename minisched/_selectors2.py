@@ -5,8 +5,9 @@ selectors2 2.0.2 (2020) imports `Mapping` from `collections`, where it is no lon
 
 What goes wrong inside a selector is put right here, so that the poller can trust it:
 `register` of what can't be polled keeps a key (rolled back); `modify` that fails halfway loses or
-keeps one (rolled back); `select()` with a number over FD_SETSIZE fails at every later call (refused
-at once); a timeout of weeks overflows (the loop never asks for more than a day).
+keeps one (rolled back); a key of a file that is gone blocks its number (replaced); `select()` with
+a number over FD_SETSIZE fails at every later call, the standard library's too (refused at once); a
+timeout of weeks overflows (the loop never asks for more than a day).
 
 Not here: which file is waited for by whom (`poller`).
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import collections
 import collections.abc
+import selectors
 from select import select
 
 if hasattr(collections, "Mapping"):
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
+BY_SELECT = (selectors2.SelectSelector, selectors.SelectSelector)
 READ: int = selectors2.EVENT_READ
 WRITE: int = selectors2.EVENT_WRITE
 NAMES = ("SelectSelector", "PollSelector", "EpollSelector", "DevpollSelector", "KqueueSelector")
@@ -69,17 +72,12 @@ def set_events(selector: Selector, fd: int, was: int, events: int, data: object)
 
     OSError or ValueError if it can't be polled; it is not registered then.
     """
+    if isinstance(selector, BY_SELECT):
+        select([fd], [], [], 0)  # raises ValueError for a number over FD_SETSIZE
     try:
-        if not events:
-            selector.unregister(fd)
-        elif was:
-            selector.modify(fd, events, data)
-        else:
-            if isinstance(selector, selectors2.SelectSelector):
-                select([fd], [], [], 0)  # raises ValueError for a number over FD_SETSIZE
-            selector.register(fd, events, data)
-    except KeyError:
-        if events:  # something else holds a key for this number: its file is gone
+        try:
+            (selector.modify if was else selector.register)(fd, events, data)
+        except KeyError:  # something else holds a key for this number, and its file is gone
             discard(selector, fd)
             selector.register(fd, events, data)
     except (OSError, ValueError):

@@ -154,6 +154,15 @@ def clean(error: BaseException) -> BaseException:
     return error.with_traceback(trace)
 
 
+def brief(error: BaseException) -> str:
+    """Return the last line of an error's traceback; of a group, not what is in it."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "<it can't be printed>"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def without_cancelled(error: BaseException) -> BaseException | None:
     """Return what is left of `error` once each `Cancelled` is taken out of it.
 

@@ -106,7 +106,11 @@ class Write(Syscall[int]):
         return attempt(kernel, task, file, WRITE, Writing(file, data), wait_first=wait_first)
 
     def __repr__(self) -> str:
-        return f"Write({describe(self.file)}, {len(self.data)} bytes)"
+        try:
+            what = f"{memoryview(self.data).nbytes} bytes"
+        except TypeError:
+            what = type(self.data).__name__
+        return f"Write({describe(self.file)}, {what})"
 
 
 class WaitReadable(Syscall[None]):
@@ -137,7 +141,8 @@ class WaitWritable(WaitReadable):
 class Close(Syscall[None]):
     """Close a file; a task that waits for it gets ClosedError. Not a checkpoint.
 
-    `file.close()` and `with file:` do the same for our sockets. Closing again does nothing.
+    `file.close()` and `with file:` do the same for our sockets. Closing again does nothing (but a
+    number that is not open is an OSError: it could have been somebody else's).
     """
 
     __slots__ = ("file",)
@@ -149,7 +154,10 @@ class Close(Syscall[None]):
     def handle(self, kernel: Kernel, task: Task) -> None:
         file = self.file
         if not hasattr(file, "try_read"):
-            file = Foreign(file)
+            try:
+                file = Foreign(file)
+            except ClosedError:
+                return
             entry = kernel.service(Poller).entries.get(file.fd)
             if entry is not None:
                 kernel.service(Poller).drop(entry)
@@ -176,18 +184,22 @@ def attempt(
             return action()
         except BlockingIOError as error:
             wants = getattr(error, "wants", direction)
-    waiter = Attempt(kernel, task, file, wants, action)
+    waiter = Attempt(kernel, task, file, direction, action)
     try:
         waiter.wait(wants)
     except PermissionError:  # epoll's word for a regular file, which is always ready
-        return action()
+        while True:
+            try:
+                return action()
+            except BlockingIOError:
+                pass  # it writes in pieces
     kernel.park(task, waiter)
 
 
 class Attempt:
     """An action that waits for its file, and the undo of that wait."""
 
-    __slots__ = ("action", "direction", "file", "kernel", "task", "unwatch")
+    __slots__ = ("action", "direction", "file", "kernel", "task", "unwatch", "waits")
 
     def __init__(self, kernel: Kernel, task: Task, file: File, direction: int, action: Callable[[], Any]) -> None:
         self.kernel = kernel
@@ -195,11 +207,13 @@ class Attempt:
         self.file = file
         self.direction = direction
         self.action = action
+        self.waits: int  # for this direction, now
         self.unwatch: Callable[[], object]
 
     def wait(self, direction: int) -> None:
         """Ask to be told."""
         self.unwatch = self.file.watch(self.kernel, direction, self)
+        self.waits = direction
 
     def ready(self) -> None:
         """Try again."""
@@ -207,16 +221,22 @@ class Attempt:
             value = self.action()
         except BlockingIOError as error:
             wants = getattr(error, "wants", self.direction)
-            if wants != self.direction:
-                self.unwatch()
-                self.direction = wants
-                self.wait(wants)
+            if wants != self.waits:
+                self._turn_to(wants)
         except BaseException as error:
             self.unwatch()
             self.kernel.throw(self.task, error)
         else:
             self.unwatch()
             self.kernel.resume(self.task, value)
+
+    def _turn_to(self, direction: int) -> None:
+        """Wait for the other direction."""
+        self.unwatch()
+        try:
+            self.wait(direction)
+        except Exception as error:
+            self.kernel.throw(self.task, error)
 
     def closed(self) -> None:
         """End the wait: the file was closed."""
@@ -299,7 +319,8 @@ class Foreign:
         if self.fd < 0:
             raise ClosedError(f"{file!r} is closed")
         self.file = file  # kept alive for as long as it is waited for
-        self.blocking = os.get_blocking(self.fd)
+        timeout = file.gettimeout() if isinstance(file, socket.socket) else None  # Python waits so long in `recv`
+        self.blocking = os.get_blocking(self.fd) or bool(timeout)
         self.short = self.blocking  # then no attempt may be made before the file is ready
 
     def busy(self, kernel: Kernel, direction: int) -> bool:
@@ -330,7 +351,7 @@ class Foreign:
 
 
 def as_file(file: Any) -> File:
-    """Return `file` if it is one of ours, else wrap it. TypeError, or ClosedError, if it is no open file."""
+    """Return `file` if it is one of ours, else wrap it. TypeError, ClosedError or OSError if it is no open file."""
     return file if hasattr(file, "try_read") else Foreign(file)
 
 

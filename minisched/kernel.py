@@ -316,8 +316,9 @@ class Kernel:
 
     def misuse(self, text: str) -> SyscallError:
         """Return the error for a broken rule of the kernel: `run` ends with it, whoever catches it."""
-        self.fault = self.fault or SyscallError(text)
-        return self.fault
+        error = SyscallError(text)
+        self.fault = self.fault or error
+        return error
 
     def cancel(self, scope: Scope, reason: str | None = None, by: Task | None = None) -> None:
         """Cancel `scope` and what hangs under it, down to the shields; twice is the same as once.
@@ -386,13 +387,12 @@ class Kernel:
 
     def check(self) -> None:
         """Assert the invariants at the top of this file. O(tasks)."""
-        queued = set(self.ready)
-        assert len(queued) == len(self.ready), f"queued twice: {list(self.ready)}"
+        assert len(queued := set(self.ready)) == len(self.ready), f"queued twice: {list(self.ready)}"
         for task in self.tasks():
             assert (task in queued) == (task.state is READY), f"{task} is misplaced"
             assert task.place is PARKED or (task.undo is None and task.call is None), f"{task} has an undo"
             scope: Scope | None = task.scope
-            while scope is not None:
+            while scope is not None and scope is not task.parent:
                 assert scope.cause is scope.visible(), f"{task} does not see its cancellation"
                 scope = scope.parent
         for service in self.services.values():

@@ -9,7 +9,8 @@ nobody waits for is tolerated a few times in a row; then it is no longer watched
 Invariants:
 1. At most one waiter for each file and direction.
 2. The selector watches at least for what somebody waits for.
-3. The poller holds numbers, never files: a dropped socket is collected, and warned about by Python.
+3. `entries` holds what the selector watches, and nothing else.
+4. The poller holds numbers, never files: a dropped socket is collected, and warned about by Python.
 
 Not here: reading and writing (`files`), which a waiter does when it is told that it can.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 import os
 
 from ._selectors2 import READ, WRITE, default_selector, discard, set_events
+from .errors import BusyError
 from .kernel import Kernel, Service, Task
 
 TYPE_CHECKING = False
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Protocol
 
-    from ._selectors2 import Selector
+    from ._selectors2 import Key, Selector
 
     class Waiter(Protocol):
         """Who waits for a file. `task` is None for one that is no task."""
@@ -75,15 +77,12 @@ class Poller(Service):
     def entry(self, fd: int, *, lasting: bool = False) -> Entry:
         """Return the entry of `fd`. A lasting one is asked for once, by the socket that owns the number."""
         entry = self.entries.get(fd)
-        if entry is not None and (lasting or entry.lasting):  # left by a file that is gone: the number is reused
-            self.drop(entry)
-            entry = None
-        if entry is None:
-            entry = self.entries[fd] = Entry(fd, lasting)
-        return entry
+        return Entry(fd, lasting) if entry is None or lasting or entry.lasting else entry
 
     def wait(self, entry: Entry, direction: int, waiter: Waiter) -> None:
-        """Tell `waiter` when the file is ready. OSError or ValueError for a file that can't be polled."""
+        """Tell `waiter` when the file is ready. OSError or ValueError for a file that can't be polled; BusyError."""
+        if entry.wanted() & direction:
+            raise BusyError(f"another task waits for file {entry.fd} already")
         if not entry.events & direction:
             self._watch(entry, entry.events | direction)
         if direction == READ:
@@ -98,7 +97,7 @@ class Poller(Service):
         else:
             entry.writer = None
         if not entry.lasting:
-            self._watch(entry, entry.wanted())
+            self._relax(entry)
 
     def drop(self, entry: Entry) -> None:
         """Forget a file that is about to be closed, or has been: who waits for it gets ClosedError."""
@@ -109,25 +108,34 @@ class Poller(Service):
             waiter.closed()
 
     def _watch(self, entry: Entry, events: int) -> None:
-        was, entry.events = entry.events, events
-        entry.misses = 0
-        try:
-            if was != events:
-                set_events(self.selector, entry.fd, was, events, entry)
-        except BaseException:
-            entry.events = 0
-            raise
-        finally:
-            if not entry.events and self.entries.get(entry.fd) is entry:
+        """Have the selector watch for `events`. What it refuses is dropped, and the OSError or ValueError raised."""
+        was, entry.events, entry.misses = entry.events, events, 0
+        if not events:
+            if was:
                 del self.entries[entry.fd]
+                discard(self.selector, entry.fd)
+        elif events != was:
+            other = self.entries.get(entry.fd)
+            if other is not entry:
+                if other is not None:  # left by a file that is gone: the number is reused
+                    self.drop(other)
+                self.entries[entry.fd] = entry
+            try:
+                set_events(self.selector, entry.fd, was, events, entry)
+            except BaseException:
+                self.drop(entry)
+                raise
+
+    def _relax(self, entry: Entry) -> None:
+        """Watch for no more than somebody waits for."""
+        try:
+            self._watch(entry, entry.wanted())
+        except (OSError, ValueError):
+            pass  # it was closed behind our back: who waits has been told
 
     def select(self, timeout: float | None) -> int:
         """Wait up to `timeout` seconds (None: any) for files; tell the waiters; return how many events there were."""
-        try:
-            events = self.selector.select(timeout)
-        except (OSError, ValueError):  # a select or poll with a number that was closed behind our back
-            self._drop_the_closed()
-            return 0
+        events = self._ask(timeout)
         for key, mask in events:
             entry: Entry = key.data
             missed = mask & ~entry.wanted()
@@ -140,17 +148,28 @@ class Poller(Service):
             elif entry.misses < PATIENCE:
                 entry.misses += 1
             else:
-                self._watch(entry, entry.wanted())
+                self._relax(entry)
         if self.kernel.watch is not None:
             self.kernel.watch.poll(timeout, len(events))
         return len(events)
 
-    def _drop_the_closed(self) -> None:
+    def _ask(self, timeout: float | None) -> list[tuple[Key, int]]:
+        try:
+            return self.selector.select(timeout)
+        except (OSError, ValueError):  # a select with a number that was closed behind our back
+            if not self._drop_the_closed():
+                raise
+            return []
+
+    def _drop_the_closed(self) -> int:
+        """Drop the numbers that belong to no file any more; return how many there were."""
+        before = len(self.entries)
         for entry in list(self.entries.values()):
             try:
                 os.fstat(entry.fd)
             except OSError:
                 self.drop(entry)
+        return before - len(self.entries)
 
     def waiters(self) -> Iterator[Waiter]:
         """Return everybody who waits."""

@@ -4,7 +4,7 @@ Theory of operation. A `Socket` is Python's own, never blocking, which tells the
 number is given back to the operating system: so whoever waits for it is woken, and nobody is
 taken for it later. Accept and Connect are attempts as Read and Write are (`files`).
 
-An address is `(host, port)` for TCP or a path (str or bytes) for a Unix socket. Sockets are made in
+An address is `(host, port)` for TCP or a path for a Unix socket. Sockets are made in
 one place, the `Network` service, which can be replaced: put another in `kernel.services[Network]`.
 
 Invariants:
@@ -23,7 +23,7 @@ import socket
 from functools import partial
 
 from .errors import ClosedError, SyscallError
-from .files import attempt
+from .files import attempt, describe
 from .kernel import Kernel, Service, Syscall, Task
 from .poller import READ, WRITE, Entry, Poller
 
@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 
     from .poller import Waiter
 
-    Address = tuple[str, int] | str | bytes
+    Address = tuple[str, int] | str | bytes | os.PathLike[str]
 
 BACKLOG = 1024
-# A Unix socket says EAGAIN for a full backlog, which no readiness tells the end of: that is an error.
 UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR, *([errno.EWOULDBLOCK] if os.name == "nt" else []))
 
 
@@ -111,22 +110,26 @@ class Socket(socket.socket):
             error = self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error in UNDER_WAY:
             raise BlockingIOError(error, os.strerror(error))
+        if error == errno.EAGAIN:  # a Unix socket's word for a full backlog, whose end no readiness tells
+            raise ConnectionRefusedError(error, "the listener's backlog is full", str(address))
         if error:
             raise OSError(error, os.strerror(error), str(address))
         return self
 
     def busy(self, kernel: Kernel, direction: int) -> bool:
-        """Return whether another task waits for this direction."""
+        """Return whether another task waits for this direction. ClosedError if the socket is closed."""
         entry = self._entry
-        return entry is not None and bool(entry.wanted() & direction)
+        if entry is None:
+            if self.fileno() < 0:
+                raise ClosedError("the socket is closed")
+            return False
+        return bool(entry.wanted() & direction)
 
     def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> Callable[[], object]:
         """Have `waiter` told when this socket is ready; return the undo."""
         poller = kernel.service(Poller)
         entry = self._entry
         if entry is None or self._poller is not poller:
-            if self.fileno() < 0:
-                raise ClosedError("the socket is closed")
             entry = self._entry = poller.entry(self.fileno(), lasting=True)
             self._poller = poller
         poller.wait(entry, direction, waiter)
@@ -144,6 +147,7 @@ class Socket(socket.socket):
     def detach(self) -> int:
         """Give the number away, unwatched; a task that waits for it gets ClosedError."""
         self._leave()
+        self.bound = None  # a Unix path goes with it
         return super().detach()
 
     def _leave(self) -> None:
@@ -157,7 +161,7 @@ class Network(Service):
 
     def listen(self, address: Address, backlog: int, *, reuse_port: bool) -> Socket:
         """Return a listening socket. OSError if it can't be had."""
-        if isinstance(address, (str, bytes)):
+        if isinstance(address, (str, bytes, os.PathLike)):
             return self._listen_unix(os.fsdecode(address), backlog)
         host, port = checked(address)
         family, kind, proto, _, where = resolve(host, port, socket.AI_PASSIVE)[0]
@@ -178,8 +182,9 @@ class Network(Service):
         sock = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.bind(path)
-            made = os.stat(path)
-            sock.bound = (path, made.st_dev, made.st_ino)
+            if not path.startswith("\0"):  # Linux has names without a file, too
+                made = os.stat(path)
+                sock.bound = (path, made.st_dev, made.st_ino)
             sock.listen(backlog)
         except BaseException as error:
             sock.close()
@@ -188,7 +193,7 @@ class Network(Service):
 
     def dial(self, address: Address) -> list[tuple[Callable[[], Socket], Any]]:
         """Return what to try one after the other: how to make the socket, and where it connects to."""
-        if isinstance(address, (str, bytes)):
+        if isinstance(address, (str, bytes, os.PathLike)):
             return [(partial(Socket, socket.AF_UNIX, socket.SOCK_STREAM), os.fsdecode(address))]
         host, port = checked(address)
         found = resolve(host, port, 0)
@@ -227,10 +232,13 @@ class Accept(Syscall[Socket]):
         self.listener = listener
 
     def handle(self, kernel: Kernel, task: Task) -> Socket | None:
-        return attempt(kernel, task, self.listener, READ, self.listener.try_accept)
+        accept = getattr(self.listener, "try_accept", None)
+        if accept is None:
+            raise TypeError(f"Accept takes what `yield Listen(...)` returns, a listener, not {self.listener!r}")
+        return attempt(kernel, task, self.listener, READ, accept)
 
     def __repr__(self) -> str:
-        return f"Accept({self.listener.label})"
+        return f"Accept({describe(self.listener)})"
 
 
 class Connect(Syscall[Socket]):
@@ -274,28 +282,32 @@ class Dialing:
         """Try on until a socket is connected, or one has to be waited for (None); raise the last error."""
         while True:
             make, self.where = self.rest.pop()
-            self.sock = make()
+            try:
+                self.sock = make()
+                return self.attempt()
+            except OSError:
+                if not self.rest:
+                    raise
+
+    def attempt(self) -> Socket | None:
+        """Return the socket if it is connected, None if it has to be waited for; close it if it fails."""
+        try:
             try:
                 return self.sock.try_connect(self.where)
             except BlockingIOError:
                 self.unwatch = self.sock.watch(self.kernel, WRITE, self)
                 return None
-            except BaseException:
-                self.sock.close()
-                if not self.rest:
-                    raise
+        except BaseException:
+            self.sock.close()
+            raise
 
     def ready(self) -> None:
         """See what became of it."""
         self.unwatch()
         try:
             try:
-                connected: Socket | None = self.sock.try_connect(self.where)
-            except BlockingIOError:
-                self.unwatch = self.sock.watch(self.kernel, WRITE, self)
-                return
+                connected = self.attempt()
             except OSError:
-                self.sock.close()
                 if not self.rest:
                     raise
                 connected = self.next()
@@ -307,6 +319,7 @@ class Dialing:
 
     def closed(self) -> None:
         """End the wait: nobody else has this socket, but its number was closed."""
+        self.sock.close()
         self.kernel.throw(self.task, ClosedError("the socket was closed while it was being connected"))
 
     def __call__(self) -> None:

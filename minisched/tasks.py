@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from .errors import SyscallError, TaskCancelled, without_cancelled
+from .errors import SyscallError, TaskCancelled, brief, without_cancelled
 from .kernel import DONE, ENDING, Kernel, Service, Syscall, Task
 from .scopes import leave
 
@@ -109,7 +109,7 @@ class Family(Service):
                 parent.failed = parent.failed or {}
                 parent.failed[task] = None
                 if not task.keep:
-                    self.kernel.cancel(parent, f"its child {task.name!r} failed: {task.failure!r}", task)
+                    self.kernel.cancel(parent, f"its child {task.name!r} failed: {brief(task.failure)}", task)
         for joiner in self.joiners.pop(task, ()):  # asked again: the cancellation took some away
             if task.failure is not None:
                 self.kernel.throw(joiner, task.failure)
@@ -191,6 +191,8 @@ class Join(Syscall["Any"]):
     def handle(self, kernel: Kernel, task: Task) -> Any:
         joined = own_task(kernel, self.task, "Join")
         if joined.place == DONE:
+            if joined.keep and joined.spawner is not None and joined.spawner.failed:
+                joined.spawner.failed.pop(joined, None)  # its failure is stated here, so no longer there
             return outcome(joined)
         ancestor: Task | None = task
         while ancestor is not None:

@@ -78,7 +78,11 @@ class Wakeup(Service):
         self._restore.append(lambda: signal.set_wakeup_fd(before))
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupted)
-            self._restore.append(lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+            self._restore.append(self._give_back)
+
+    def _give_back(self) -> None:
+        if signal.getsignal(signal.SIGINT) == self._interrupted:  # else the program has set its own meanwhile
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _interrupted(self, signum: int, frame: Any) -> None:
         self.interrupts += 1
