@@ -12,6 +12,7 @@ timeout of weeks overflows (the loop never asks for more than a day).
 Not here: which file is waited for by whom (`poller`).
 """
 
+# pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 import collections

@@ -91,9 +91,9 @@ def look_up(path: list[str], frame: FrameType) -> object:
             found = names[path[0]]
             break
     for name in path[1:]:
-        kind = type(found) if not isinstance(found, type) and not hasattr(found, "__path__") else found
-        values = getattr(found, "__dict__", {})
-        found = values.get(name) or getattr(kind, "__dict__", {}).get(name)
+        kind: Any = type(found)  # pyright: ignore[reportUnknownVariableType]
+        own: dict[str, Any] = getattr(found, "__dict__", {})
+        found = own.get(name) or vars(kind).get(name)
     return found
 
 

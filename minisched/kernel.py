@@ -112,9 +112,8 @@ class Scope:
         parent.children[self] = None
 
     def visible(self) -> tuple[str | None, Task | None] | None:
-        """Return the outermost cancellation in view from here: what `cause` has to be."""
-        outer = None if self.shield or self.parent is None else self.parent.cause
-        return outer or self.own
+        """Return what `cause` has to be."""
+        return (None if self.shield or self.parent is None else self.parent.cause) or self.own
 
 
 class Task(Scope):
@@ -128,7 +127,8 @@ class Task(Scope):
 
     def __init__(self, kernel: Kernel, gen: Any, context: Context, name: str, spawner: Task | None) -> None:
         super().__init__()
-        self.task = self.scope = self  # a cycle, which `tasks` breaks at its end
+        self.task = self  # this and `scope`, the innermost one, are cycles: `tasks` breaks them
+        self.scope: Scope = self
         self.kernel = kernel
         self.gen = gen
         self.context = context
@@ -136,11 +136,11 @@ class Task(Scope):
         self.spawner = spawner
         self.ordinal = 0
         self.keep = self.daemon = False
-        self.step: Callable[[Any], Any] | None = gen.send  # None while parked: 72 bytes less
+        self.step: Any = gen.send  # or `throw_in`; None while parked: 72 bytes less
         self.value: Any = None  # what `step` is given at the next turn
         self.undo: Callable[[], object] | None = None
         self.call: Syscall[Any] | None = None  # what it waits for, while parked
-        self.place = READY
+        self.place: str = READY
         self.told: object = None  # of which cancellation, and how often
         self.swallowed = 0
         self.spawned = self.live = 0  # children so far; living ones that it waits for
@@ -205,13 +205,13 @@ class Kernel:
             if watch is not None:
                 watch.turn(task)
             try:
-                call = task.context.run(task.step, task.value)  # pyright: ignore[reportArgumentType]
+                call = task.context.run(task.step, task.value)
             except BaseException as error:
                 self._over(task, error)
                 continue
             # The one look at cancellation: after a checkpoint was yielded and before it happens.
             if task.scope.cause is not None and (call is None or getattr(call, "checkpoint", False)):
-                self._deliver(task)
+                self._deliver(task, call)
                 continue
             if call is None:
                 value = None
@@ -223,7 +223,7 @@ class Kernel:
                     self._raised(task, call, error)
                     continue
                 if task.place is not RUNNING:  # parked, or woken again already
-                    task.call = call if task.place is PARKED else None
+                    task.call = call if task.place is PARKED else None  # pyright: ignore[reportUnnecessaryComparison]
                     if watch is not None:
                         watch.park(task, call)
                     continue
@@ -359,11 +359,11 @@ class Kernel:
         task.told, task.swallowed = cause, (task.swallowed + 1 if cause is task.told else 1)
         return Cancelled(reason, by, done)
 
-    def _deliver(self, task: Task) -> None:
+    def _deliver(self, task: Task, call: Any) -> None:
         """Answer a checkpoint with Cancelled; close the task that has swallowed too many of them."""
         cancelled = self._cancelled(task)
         if task.swallowed <= MAX_SWALLOWED:
-            return self._answer_with(task, None, cancelled)
+            return self._answer_with(task, call, cancelled)
         error = SyscallError(errors.SWALLOWED.format(task.name, MAX_SWALLOWED))
         self.close_body(task, error)
         self._over(task, error)

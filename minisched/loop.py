@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from _thread import _local as thread_local
+from _thread import _local as thread_local  # pyright: ignore[reportPrivateUsage] (`threading` is slow to import)
 from collections import deque
 
 from . import report

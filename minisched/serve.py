@@ -13,24 +13,22 @@ Not here: sockets; limits on connections and on their idleness.
 
 from __future__ import annotations
 
-from types import coroutine
-
 from .sockets import BACKLOG, Accept, Listen, Socket
-from .tasks import Spawn
+from .tasks import Spawn, awaitable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
-    from typing import Any, NoReturn
+    from typing import Any
 
     Handler = Callable[[Socket], Generator[Any, Any, object] | Coroutine[Any, Any, object]]
     Ready = Callable[[Socket], object]
 
 
-@coroutine
+@awaitable
 def serve(
     handler: Handler, host: str, port: int, *, backlog: int = BACKLOG, ready: Ready | None = None
-) -> Generator[Any, Any, NoReturn]:
+) -> Generator[Any, Any, None]:
     """Serve TCP at `(host, port)` until cancelled: `handler(conn)` runs as a task for each connection.
 
     Port 0 lets the operating system choose; `ready(listener)` is called once
@@ -40,16 +38,16 @@ def serve(
     yield from serve_listener(handler, (yield Listen((host, port), backlog)), ready)
 
 
-@coroutine
+@awaitable
 def serve_unix(
     handler: Handler, path: str, *, backlog: int = BACKLOG, ready: Ready | None = None
-) -> Generator[Any, Any, NoReturn]:
+) -> Generator[Any, Any, None]:
     """Serve at a Unix path, as `serve` does; the path must not exist, and is removed at the end."""
     yield from serve_listener(handler, (yield Listen(path, backlog)), ready)
 
 
-@coroutine
-def serve_listener(handler: Handler, listener: Socket, ready: Ready | None = None) -> Generator[Any, Any, NoReturn]:
+@awaitable
+def serve_listener(handler: Handler, listener: Socket, ready: Ready | None = None) -> Generator[Any, Any, None]:
     """Serve at a listener, which is closed at the end."""
     with listener:
         if ready is not None:
@@ -61,19 +59,14 @@ def serve_listener(handler: Handler, listener: Socket, ready: Ready | None = Non
             yield Spawn(connection(handler, conn), f"{getattr(handler, '__name__', 'handler')}-{number}")
 
 
+@awaitable
 def connection(handler: Handler, conn: Socket) -> Generator[Any, Any, None]:
     """Run the handler of one connection; close the connection; log a failure."""
     with conn:
         try:
-            yield from coroutine_of(handler, conn)
+            yield from handler(conn)  # pyright: ignore[reportGeneralTypeIssues] (a coroutine: `awaitable` allows it)
         except Exception as error:
             log_failure(handler, conn, error)
-
-
-@coroutine
-def coroutine_of(handler: Handler, conn: Socket) -> Generator[Any, Any, object]:
-    """Run a handler that is a generator function or an `async def`."""
-    return (yield from handler(conn))  # type: ignore[misc]
 
 
 def log_failure(handler: Handler, conn: Socket, error: Exception) -> None:

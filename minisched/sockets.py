@@ -37,7 +37,12 @@ if TYPE_CHECKING:
     Address = tuple[str, int] | str | bytes | os.PathLike[str]
 
 BACKLOG = 1024
-UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR, *([errno.EWOULDBLOCK] if os.name == "nt" else []))
+UNDER_WAY: tuple[int, ...] = (
+    errno.EINPROGRESS,
+    errno.EALREADY,
+    errno.EINTR,
+    *([errno.EWOULDBLOCK] if os.name == "nt" else []),
+)
 
 
 def blocking(name: str, instead: str) -> Callable[..., NoReturn]:
@@ -94,7 +99,8 @@ class Socket(socket.socket):
 
     def try_accept(self) -> Socket:
         """Return the next connection, or raise BlockingIOError."""
-        fd, peer = self._accept()  # type: ignore[attr-defined]
+        accepted: tuple[int, Any] = self._accept()  # type: ignore[attr-defined]
+        fd, peer = accepted
         try:
             return Socket(self.family, self.type, self.proto, fileno=fd, peer=peer)
         except BaseException:

@@ -23,10 +23,21 @@ from .scopes import leave
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator, Iterable
-    from typing import Any, TypeVar
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+    from typing import Any, ParamSpec, TypeVar
 
-    Result = TypeVar("Result")
+    Given = ParamSpec("Given")
+    Result = TypeVar("Result", covariant=True)
+
+    class Call(Generator[Any, Any, Result], Awaitable[Result]):
+        """What a function of ours returns: `yield from` it, `await` it or spawn it."""
+
+    def awaitable(function: Callable[Given, Generator[Any, Any, Result]]) -> Callable[Given, Call[Result]]:
+        """Let the generators that `function` makes be awaited, too."""
+        ...
+
+else:
+    from types import coroutine as awaitable  # noqa: F401 (for other modules)
 
 
 class Family(Service):
@@ -57,7 +68,7 @@ class Family(Service):
             task.cancelled = True
         if error is not None:
             task.failure = self._own_failure(task, error)
-        if task.cancelled or task.failure is not None:
+        if task.children and (task.cancelled or task.failure is not None):
             self.kernel.cancel(task, f"its parent {task.name!r} did not return", task)
         self.settle(task)
 

@@ -169,6 +169,7 @@ class Trial(Watcher):
         self.cancel_on_wake = False
         self.clock = VirtualClock()
         self.call: Any = None
+        self.verdict: AssertionError | None = None
         self.subject: Task
         self.complete: Callable[[], object] | None = None
         self.clean: Callable[[], object] | None = None
@@ -203,10 +204,9 @@ class Trial(Watcher):
     def _spawn(self) -> Generator[Any, Any, None]:
         made = self.make()
         if isinstance(made, GeneratorType):
-            made = yield from made
-        self.call, self.complete, self.clean = (
-            (*made, None, None)[:3] if isinstance(made, tuple) else (made, None, None)
-        )
+            made = yield from made  # pyright: ignore[reportUnknownVariableType]
+        parts: list[Any] = [*made, None, None] if isinstance(made, tuple) else [made, None, None]
+        self.call, self.complete, self.clean = parts[:3]
         assert isinstance(self.call, Syscall), f"make() has to return a syscall, not {self.call!r}"
         me = yield CurrentTask()
         self.subject = self.kernel.spawn(self._body(), "subject", me, keep=True)
@@ -239,16 +239,24 @@ class Trial(Watcher):
             run(program(), clock=self.clock, watch=[self])
         except TaskCancelled:
             pass  # main was: that is what was tried
-        except Deadlock:
-            self._wrong(f"{moment}, its task was never woken: nobody resumed it or threw into it")
-        except SyscallError as error:
-            self._wrong(f"{moment}, a rule of the kernel was broken: {error}")
+        except BaseException as error:
+            self._put_into_words(error, moment)
+            raise
         finally:
             if self.clean is not None:
                 self.clean()
 
+    def _put_into_words(self, error: BaseException, moment: str) -> None:
+        if self.verdict is not None:
+            raise self.verdict from None  # whatever else came of giving the trial up
+        if isinstance(error, Deadlock):
+            self._wrong(f"{moment}, its task was never woken: nobody resumed it or threw into it")
+        if isinstance(error, SyscallError):
+            self._wrong(f"{moment}, a rule of the kernel was broken: {error}")
+
     def _wrong(self, what: str) -> None:
-        raise AssertionError(f"{self.call!r}: {what}") from None
+        self.verdict = AssertionError(f"{self.call!r}: {what}")
+        raise self.verdict from None
 
     def _log(self) -> str:
         return ", then ".join(self.log) or "nothing"

@@ -17,7 +17,7 @@ from __future__ import annotations
 from math import inf
 from time import monotonic
 
-from sortedcontainers import SortedList
+from sortedcontainers import SortedList  # pyright: ignore[reportMissingTypeStubs]
 
 from .kernel import Kernel, Service, Syscall, Task
 

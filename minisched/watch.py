@@ -7,6 +7,9 @@ It must not keep what it is given, raise, or wake anybody.
 
 from __future__ import annotations
 
+from types import GeneratorType
+
+from .errors import brief
 from .kernel import DONE, Kernel, Scope, Syscall, Task
 from .report import label
 
@@ -29,7 +32,7 @@ class Watcher:
         """A turn begins: the task is about to be given `task.value`."""
 
     def answer(self, task: Task, call: Syscall[Any] | None) -> None:
-        """What the task yielded was answered at once; None for a bare yield, or a Cancelled in its place."""
+        """What the task yielded (None: a bare yield) was answered at once, perhaps by a Cancelled in its place."""
 
     def park(self, task: Task, call: Syscall[Any]) -> None:
         """What the task yielded has parked it."""
@@ -120,7 +123,7 @@ class TextTrace(Watcher):
         self._line(task, f"<- {answered(task)}")
 
     def answer(self, task: Task, call: Syscall[Any] | None) -> None:
-        self._line(task, f"-> {call!r}" if call is not None else "-> (yield)")
+        self._line(task, f"-> {short(call)}" if call is not None else "-> (yield)")
 
     def park(self, task: Task, call: Syscall[Any]) -> None:
         self._line(task, f"-> {call!r} parked")
@@ -155,9 +158,14 @@ def ending(task: Task) -> str:
 
 
 def short(value: object) -> str:
-    """Return a short text for a value, the same in every run."""
+    """Return a short text for a value; the same in every run, for those that a trace often shows."""
     if isinstance(value, Task):
         return f"task {label(value)}"
     named = getattr(value, "label", None)
-    text = named if isinstance(named, str) else repr(value)
+    if isinstance(value, BaseException):
+        text = brief(value)
+    elif isinstance(value, GeneratorType):
+        text = f"generator {value.__name__}()"
+    else:
+        text = named if isinstance(named, str) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,133 @@
+"""With debug on, what is made and never run is not silent."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from minisched import Pause, Sleep, Spawn, run
+
+
+def sleep_a_bit():
+    yield Sleep(0)
+
+
+class Namespace:
+    def method(self):
+        yield
+
+    @staticmethod
+    def static():
+        yield
+
+    def plain(self):
+        return 7
+
+
+namespace = Namespace()
+
+
+def warned(main, **options):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(main, **options)
+    return [(str(warning.message), warning.filename) for warning in caught if warning.category is RuntimeWarning]
+
+
+def test_a_generator_that_is_made_and_dropped_is_named_with_its_line():
+    def main():
+        sleep_a_bit()
+        yield
+
+    ((text, filename),) = warned(main(), debug=True)
+    line = main.__code__.co_firstlineno + 1
+    assert text == f"`sleep_a_bit()` made at {__file__}:{line} was never run; a missing `yield from` or `await`?"
+    assert filename == __file__
+
+
+def test_a_syscall_that_is_made_and_dropped_is_named():
+    def main():
+        yield
+        Sleep(1)
+
+    ((text, _),) = warned(main(), debug=True)
+    assert text.startswith("`Sleep()` made at") and text.endswith("was never run; a missing `yield`?")
+
+
+def test_methods_and_what_is_reached_through_names_are_found():
+    def main(self):
+        self.method()
+        namespace.method()
+        Namespace.static()
+        namespace.plain()
+        yield
+
+    texts = [text.split("`")[1] for text, _ in warned(main(namespace), debug=True)]
+    assert texts == ["self.method()", "namespace.method()", "Namespace.static()"]
+
+
+def test_each_function_along_the_yield_from_chain_is_looked_at_once():
+    def inner():
+        sleep_a_bit()
+        yield
+        yield
+
+    async def coroutine():
+        sleep_a_bit()
+        await Pause()
+
+    def main():
+        yield from inner()
+        yield from inner()
+        yield Spawn(coroutine())
+
+    assert len(warned(main(), debug=True)) == 2
+
+
+def test_what_is_run_or_can_not_be_told_is_left_alone():
+    def main():
+        function = sleep_a_bit
+        (lambda: 7)()
+        [sleep_a_bit][0]
+        print("", end="")
+        yield from sleep_a_bit()
+        yield Sleep(0)
+        kept = function()
+        yield
+        yield from kept
+        undefined_for_now = None
+        namespace.plain()
+        if undefined_for_now:
+            undefined_for_now.call()
+
+    assert warned(main(), debug=True) == []
+
+
+def test_code_without_a_source_is_left_alone():
+    space = {}
+    exec("def main():\n    main()\n    yield", space)
+    assert warned(space["main"](), debug=True) == []
+
+
+def test_debug_is_off_unless_asked_for_and_on_under_pytest(monkeypatch):
+    def main():
+        sleep_a_bit()
+        yield
+
+    assert len(warned(main())) == 1
+    assert warned(main(), debug=False) == []
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    assert warned(main()) == []
+
+
+def test_a_coroutine_is_pythons_own_to_warn_of():
+    async def forgotten():
+        pass
+
+    def main():
+        forgotten()
+        yield
+
+    with pytest.warns(RuntimeWarning, match="was never awaited"):
+        run(main(), debug=True)
