@@ -51,6 +51,28 @@ class MonotonicClock:
         select(DAY if deadline is None else min(max(deadline - monotonic(), 0.0), DAY))
 
 
+class VirtualClock:
+    """A clock that stands still while anything can run, and then jumps to the next deadline.
+
+    Files are looked at before each jump, but not waited for: a program that
+    waits for the real world and for a deadline at once meets its deadline.
+    """
+
+    def __init__(self, start: float = 0.0) -> None:
+        self.time = start
+
+    def now(self) -> float:
+        """Return the virtual time in seconds."""
+        return self.time
+
+    def wait(self, select: Callable[[float | None], int], deadline: float | None) -> None:
+        """Jump to `deadline`; with none, wait for files in real time."""
+        if deadline is None:
+            select(None)
+        elif not select(0.0):
+            self.time = max(self.time, deadline)
+
+
 class Timer(tuple["Any", ...]):
     """(deadline, number, what, timers), sorted as tuples are; call it to forget it: it is an undo."""
 

@@ -1,4 +1,4 @@
-"""What an observer is told, and the first of them: a trace, one aligned line for each event.
+"""What an observer is told, and the first two: a trace, one aligned line for each event; a checker.
 
 A watcher is told of each event as it happens, with the objects themselves: no text is made, and
 nothing is copied, unless it wants that. One that is not installed costs nothing (`run(watch=...)`).
@@ -17,6 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
+
+FEW = 1000  # tasks: with more, the invariants are asserted now and then
+NOW_AND_THEN = 997  # turns; a prime, so as not to beat in time with the program
 
 
 class Watcher:
@@ -98,6 +101,27 @@ class Watchers(Watcher):
     def fire(self, timers: int) -> None:
         for watcher in self.watchers:
             watcher.fire(timers)
+
+
+class Checker(Watcher):
+    """Asserts the kernel's invariants before each turn."""
+
+    def __init__(self) -> None:
+        self.turns = self.live = 0
+
+    def start(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def spawn(self, task: Task) -> None:
+        self.live += 1
+
+    def exit(self, task: Task) -> None:
+        self.live -= 1
+
+    def turn(self, task: Task) -> None:
+        self.turns += 1
+        if self.live <= FEW or self.turns % NOW_AND_THEN == 0:
+            self.kernel.check()
 
 
 class TextTrace(Watcher):

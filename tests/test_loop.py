@@ -29,8 +29,8 @@ from minisched import (
     SyscallError,
     Watcher,
     run,
+    testing,
 )
-from minisched import testing
 from minisched.errors import TaskCancelled
 from minisched.loop import BATCH
 from minisched.poller import Poller

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from minisched import CurrentTask, Now, Pause, Read, Sleep, Spawn, Syscall, testing
+from minisched import CurrentTask, Now, Pause, Read, Sleep, Spawn, Syscall, battery, testing
 from minisched.testing import Checker, VirtualClock, check_syscall, golden, run
 
 
@@ -85,7 +85,7 @@ def test_the_trace_of_a_program_that_fails_ends_with_its_error():
 
 
 def test_the_examples_in_the_docstrings_are_true():
-    assert doctest.testmod(testing).failed == 0
+    assert doctest.testmod(testing).failed == doctest.testmod(battery).failed == 0
 
 
 # The battery. Each wrong syscall breaks one rule of an event's wait.

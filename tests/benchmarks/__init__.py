@@ -1,0 +1,1 @@
+"""The benchmark suite: each module measures one thing against what it is compared with."""

@@ -1,0 +1,469 @@
+"""Named one-line mutations of the core, each of which some test has to notice: `python -m tests.mutants [NAME ...]`.
+
+A mutant is the package with one fragment replaced. It is *killed* when a test of the module fails or
+hangs; one that survives says that nothing tests that line, or that the line does nothing.
+`--list` names them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 60  # a mutant that runs for so long hangs: killed
+AT_ONCE = 2
+
+# What is mutated, and the tests that have to notice.
+TESTS = {
+    "kernel": ["test_kernel.py", "test_scopes.py", "test_tasks.py"],
+    "scopes": ["test_scopes.py", "test_kernel.py", "test_tasks.py"],
+    "tasks": ["test_tasks.py"],
+    "timers": ["test_timers.py"],
+    "loop": ["test_loop.py"],
+    "poller": ["test_poller.py", "test_files.py"],
+    "files": ["test_files.py"],
+}
+
+
+# Of which module, and what happens there; the fragment, which occurs once; what takes its place.
+MUTANTS = """
+kernel: the limit on turns is ignored
+- in repeat(None, limit):
++ in repeat(None):
+
+kernel: a bare yield returns the answer before
+- value = None
+-             else:
++ value = task.value
++             else:
+
+kernel: a bare yield is no checkpoint
+- (call is None or getattr(
++ (call is not None and getattr(
+
+kernel: every call is a checkpoint
+- getattr(call, "checkpoint", False)
++ True
+
+kernel: a broken rule that was caught is forgotten
+- self.current = None
+-         if self.fault is not None:
++ self.current = None
++         if False:
+
+kernel: a woken task may be woken again
+- if task.place is not PARKED:
++ if task.place not in (PARKED, READY):
+
+kernel: a task may be parked twice
+- if task.place is not RUNNING or task is not self.current:
++ if task is not self.current:
+
+kernel: a handler that raises leaves its wait behind
+-             self.forget(task)
++             pass
+
+kernel: a thrown error loses its traceback
+- thrown[0].with_traceback(thrown[1])
++ thrown[0]
+
+kernel: the context is shared with the parent
+- parent.context.copy()
++ parent.context
+
+kernel: a child hangs under the task, not its innermost scope
+- else parent.scope
++ else parent
+
+kernel: a child of a cancelled scope is not told
+-         task.cause = scope.cause
++         pass
+
+kernel: a daemon is waited for
+- parent.live += not daemon
++ parent.live += 1
+
+kernel: the error of close is lost
+- error.add_note(
++ str(
+
+kernel: an undo is dropped
+- undo, task.undo = task.undo, None
++ undo, task.undo = None, None
+
+kernel: an undo is called twice
+- return undo() if undo
++ return (undo(), undo())[1] if undo
+
+kernel: how far a cancelled call came is lost
+- Cancelled(reason, by, done)
++ Cancelled(reason, by)
+
+kernel: a shield lets cancellation through
+- None if self.shield or self.parent
++ None if self.parent
+
+kernel: the innermost cancellation comes first
+- return (None if self.shield or self.parent is None else self.parent.cause) or self.own
++ return self.own or (None if self.shield or self.parent is None else self.parent.cause)
+
+kernel: a task behind a shield is woken
+- and task.scope is scope and
++ and
+
+kernel: a wait without an undo is given up
+- and task.undo is not None:
++ and task.place is PARKED:
+
+kernel: a second cancellation replaces the first
+- if scope.own is None and not
++ if not
+
+kernel: cancelling a task that is done marks it
+- scope.place is DONE)
++ False)
+
+kernel: one Cancelled too few may be swallowed
+- task.swallowed <= MAX_SWALLOWED
++ task.swallowed < MAX_SWALLOWED
+
+kernel: Cancelleds of all cancellations are added up
+- if cause is task.told else 1
++ if cause else 1
+
+scopes: a child is not handed outward
+-         child.hang(outer)
++         pass
+
+scopes: a child that is handed outward is cancelled no more
+-         child.own = child.own or own
++         pass
+
+scopes: the innermost cancelled scope swallows
+- scope.own if scope.cause is scope.own else None
++ scope.own
+
+scopes: a scope may be left out of order
+-  or task.scope is not scope:
++ :
+
+scopes: a scope that took nothing says that it did
+- rest is not error
++ True
+
+scopes: a scope may be entered twice
+- if scope.task is not None:
++ if False:
+
+scopes: a scope entered after a cancellation is not told
+-     scope.cause = scope.visible()
++     pass
+
+tasks: the failure of a kept child that nobody joins is lost
+- not (task.keep and joiners)
++ not task.keep
+
+tasks: a failure that was joined late is stated twice
+- spawner.failed.pop(joined, None)
++ spawner.failed.get(joined)
+
+tasks: joiners are not woken
+- in self.joiners.pop(task, ()):
++ in ():
+
+tasks: joiners of a cancelled task get a result
+- elif task.cancelled:
++ elif False:
+
+tasks: a task may join its ancestor
+- if ancestor is joined:
++ if False:
+
+tasks: daemons are not cancelled
+- self.kernel.cancel(task, f"its parent {task.name!r} has ended", task)
++ pass
+
+tasks: a failing task lets its children go on
+- (task.cancelled or task.failure is not None)
++ task.cancelled
+
+tasks: a failing child lets its parent go on
+- if not task.keep:
++ if False:
+
+tasks: a parent does not wait for its children
+- task.place == ENDING and task.live == 0
++ task.place == ENDING
+
+tasks: JoinAll returns after the first child
+- if parent.live == 0 and parent in
++ if parent in
+
+tasks: a cancelled JoinAll is not forgotten
+- partial(joining.pop, task)
++ partial(joining.get, task)
+
+tasks: failures are stated in the wrong order
+- list(task.failed)
++ list(reversed(task.failed))
+
+tasks: a stray Cancelled passes for a cancellation
+- if task.cause is None:
++ if False:
+
+tasks: a scope that was not left hides its Cancelled
+- error = leave(task.scope, error)
++ leave(task.scope, error)
+
+tasks: KeyboardInterrupt in a task is not raised by run
+-             self.quit = error
++             pass
+
+timers: ties fire in reverse
+- self.made = self.made + 1
++ self.made = self.made - 1
+
+timers: a timer fires early
+- (self.now(), inf)
++ (self.now() + 0.5, inf)
+
+timers: a timer that was taken back by another fires
+- if loose.pop(timer[1], None) is None:
++ if not timer:
+
+timers: a sorted timer can't be taken back
+- timers.queue.discard(self)
++ pass
+
+timers: a wait may be longer than a day
+- min(max(deadline - monotonic(), 0.0), DAY)
++ max(deadline - monotonic(), 0.0)
+
+timers: NaN is taken for a duration
+- elif seconds != 0:
++ elif seconds < 0:
+
+timers: for ever is a deadline
+- if deadline < inf else
++ if deadline else
+
+loop: a batch has no bound
+- turns(self.batch)
++ turns(sys.maxsize)
+
+loop: a slow batch is not halved
+- max(self.batch // 2, 1)
++ self.batch
+
+loop: a batch stays small
+- min(self.batch * 2, BATCH)
++ self.batch
+
+loop: who waits for a file counts for nothing
+- if deadline is None and not any(
++ if deadline is None or not any(
+
+loop: the first Ctrl-C ends the run at once
+- wakeup.interrupts > 1
++ wakeup.interrupts > 0
+
+loop: run may be called inside run
+-     _thread.busy = True
++     pass
+
+loop: an abandoned run closes parents first
+- in reversed(list(self.kernel.tasks())):
++ in list(self.kernel.tasks()):
+
+loop: an abandoned run undoes no wait
+- self.kernel.forget(task)
++ pass
+
+loop: hooks are not put back
+- sys.set_asyncgen_hooks(*self.hooks)
++ pass
+
+poller: two may wait for one direction
+- if entry.wanted() & direction:
++ if False:
+
+poller: a refused file stays known
+-                 self.drop(entry)
+-                 raise
++                 raise
+
+poller: events that nobody waits for are not counted
+- entry.misses += 1
++ pass
+
+poller: events that nobody waits for are tolerated once more
+- entry.misses < PATIENCE
++ entry.misses <= PATIENCE
+
+poller: events in a row are not in a row
+- if not missed:
+-                 entry.misses = 0
++ if not missed:
++                 pass
+
+poller: closing wakes nobody
+- waiter.closed()
++ pass
+
+poller: a foreign file stays registered
+- if not entry.lasting:
++ if False:
+
+poller: who waited for a reused number is not told
+-                     self.drop(other)
++                     pass
+
+files: a second reader may try
+- if file.busy(kernel, direction):
++ if False:
+"""
+
+
+class Mutant(NamedTuple):
+    """`old` occurs once in the module, and is replaced by `new`."""
+
+    module: str
+    name: str
+    old: str
+    new: str
+
+
+# Runs pytest on the mutated copy in argv[1], and nothing else: neither an installed minisched nor all memory.
+DRIVER = """
+import sys
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+except ImportError:
+    pass
+import minisched, pytest
+assert minisched.__file__.startswith(sys.argv[1]), f"{minisched.__file__} is not the mutated copy"
+sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *sys.argv[2:]]))
+"""
+
+
+def main() -> int:
+    """Run the mutants that are named, or all of them; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a mutant's name, a part of it, or a module")
+    parser.add_argument("--list", action="store_true", help="name them and exit")
+    wanted = parser.parse_args()
+    mutants = [m for m in all_mutants() if not wanted.names or any(n == m.module or n in m.name for n in wanted.names)]
+    if wanted.list:
+        print(*(f"{mutant.module:<8} {mutant.name}" for mutant in mutants), sep="\n")
+        return 0
+    if not mutants:
+        parser.error(f"no mutant is called {' or '.join(wanted.names)}")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        broken = unmutated_failures(Path(folder), pool, {mutant.module for mutant in mutants})
+        if broken:
+            print(*broken, sep="\n")
+            return 1
+        fates = list(pool.map(lambda mutant: report(mutant, Path(folder)), mutants))
+    survivors = [mutant for mutant, killed in zip(mutants, fates, strict=True) if not killed]
+    print(f"{len(mutants) - len(survivors)} of {len(mutants)} killed in {time.monotonic() - started:.0f} s")
+    return 1 if survivors else 0
+
+
+def all_mutants() -> list[Mutant]:
+    """Return what the table says."""
+    mutants: list[Mutant] = []
+    for entry in MUTANTS.strip().split("\n\n"):
+        title, *lines = entry.splitlines()
+        module, _, name = title.partition(": ")
+        old, new = ("\n".join(line[2:] for line in lines if line[0] == sign) for sign in "-+")
+        mutants.append(Mutant(module, name, old, new))
+    return mutants
+
+
+def unmutated_failures(folder: Path, pool: ThreadPoolExecutor, modules: set[str]) -> list[str]:
+    """Return what keeps the mutants from proving anything: tests that fail without them, fragments that are gone."""
+    wrong = [f"{mutant.module}: {mutant.name}: {problem}" for mutant in all_mutants() if (problem := misfit(mutant))]
+    needed = dict.fromkeys(name for module in sorted(modules) for name in TESTS[module])
+    wrong += [f"tests/{name} is not there" for name in needed if not (ROOT / "tests" / name).exists()]
+    if wrong:
+        return wrong
+    fates = pool.map(lambda module: run_tests(copy(folder / f"unmutated-{module}"), TESTS[module]), sorted(modules))
+    return [f"without any mutation: {fate}" for fate in fates if fate]
+
+
+def misfit(mutant: Mutant) -> str | None:
+    """Return why a mutant can't be made; None if it can."""
+    found = (ROOT / "minisched" / f"{mutant.module}.py").read_text().count(mutant.old)
+    return None if found == 1 else f"{mutant.old!r} occurs {found} times, not once"
+
+
+def report(mutant: Mutant, folder: Path) -> bool:
+    """Run a mutant's tests, print its fate, and return whether it was killed."""
+    place = copy(folder / re.sub(r"\W+", "-", f"{mutant.module} {mutant.name}"))
+    module = place / "minisched" / f"{mutant.module}.py"
+    module.write_text(module.read_text().replace(mutant.old, mutant.new))
+    fate = run_tests(place, TESTS[mutant.module])
+    print(f"{mutant.module:<8} {mutant.name:<58} {fate or 'SURVIVED'}", flush=True)
+    shutil.rmtree(place, ignore_errors=True)
+    return fate is not None
+
+
+def copy(place: Path) -> Path:
+    """Copy what the tests need to `place`; return it."""
+    unwanted = shutil.ignore_patterns("__pycache__")
+    for name in ("minisched", "tests"):
+        shutil.copytree(ROOT / name, place / name, ignore=unwanted)
+    shutil.copy(ROOT / "pyproject.toml", place)
+    return place
+
+
+def run_tests(place: Path, tests: list[str]) -> str | None:
+    """Run tests on the package in `place`; return what killed it, None if it lives."""
+    # realpath: where the temporary folder is a link, modules say where it leads.
+    command = [sys.executable, "-c", DRIVER, os.path.realpath(place), *(f"tests/{name}" for name in tests)]
+    # -c puts the working directory first on the path: before any installed minisched.
+    process = subprocess.Popen(
+        command, cwd=os.path.realpath(place), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+        env={key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"},
+    )  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return "killed: it hangs"
+    finally:
+        kill_group(process)
+    if process.returncode == 0:
+        return None
+    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", output, re.MULTILINE)
+    if process.returncode == 1 and failed:
+        return f"killed by {failed[1]}"
+    if "INTERNALERROR" in output or process.returncode < 0 or "KeyboardInterrupt" in output:
+        return f"killed: pytest broke off (status {process.returncode})"
+    raise RuntimeError(f"pytest did not run in {place}:\n{output}")
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """End a process and all that it has started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.communicate()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

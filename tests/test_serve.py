@@ -1,0 +1,304 @@
+"""Serving: handlers, their failures, and the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+
+import pytest
+from helpers import Ask, Recording, no_file_is_left_open, open_numbers, parked, run, until, watched  # noqa: F401
+
+from minisched import (
+    Cancel,
+    Cancelled,
+    ClosedError,
+    Connect,
+    Join,
+    Listen,
+    Read,
+    Spawn,
+    TaskCancelled,
+    Write,
+    serve,
+    serve_unix,
+)
+
+LOCAL = ("127.0.0.1", 0)
+
+
+@pytest.fixture
+def path():
+    """Return a short path, in a directory of its own, that does not exist."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield os.path.join(directory, "sock")
+
+
+def echo(conn):
+    while data := (yield Read(conn, 65536)):
+        yield Write(conn, data)
+
+
+async def echo_async(conn):
+    while data := await Read(conn, 65536):
+        await Write(conn, data)
+
+
+def started(handler, *, path=None, **keywords):
+    """Start a server; return its task and its listener."""
+    ready = []
+    if path is None:
+        body = serve(handler, *LOCAL, ready=ready.append, **keywords)
+    else:
+        body = serve_unix(handler, path, ready=ready.append, **keywords)
+    server = yield Spawn(body, "server", keep=True)
+    yield from until(lambda: ready)
+    return server, ready[0]
+
+
+def stopped(server):
+    """Stop a server; wait for its end."""
+    yield Cancel(server)
+    with pytest.raises(TaskCancelled):
+        yield Join(server)
+
+
+def said(address, words):
+    """Say some words to a server; return what it answers to each."""
+    answers = []
+    with (yield Connect(address)) as conn:
+        for word in words:
+            yield Write(conn, word)
+            answers.append((yield Read(conn, 100)))
+    return answers
+
+
+def tasks_of():
+    return Ask(lambda kernel: [task.name for task in kernel.tasks()])
+
+
+@pytest.mark.parametrize("handler", [echo, echo_async])
+def test_a_handler_is_a_generator_function_or_an_async_def(handler):
+    def main():
+        server, listener = yield from started(handler)
+        assert listener.address[1] != 0
+        answers = yield from said(listener.address, [b"one", b"two"])
+        yield from stopped(server)
+        return answers
+
+    assert run(main()) == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("handler", [echo, echo_async])
+def test_a_unix_path_is_served_and_removed_at_the_end(handler, path):
+    def main():
+        server, listener = yield from started(handler, path=path)
+        assert listener.address == path
+        answers = yield from said(path, [b"one", b"two"])
+        yield from stopped(server)
+        assert not os.path.exists(path)
+        return answers
+
+    assert run(main()) == [b"one", b"two"]
+
+
+def test_serve_can_be_a_task_like_any_other_and_a_handler_can_end_the_program(path):
+    def stop(conn):
+        yield Read(conn, 100)
+        raise SystemExit(3)
+
+    def main():
+        yield Spawn(serve_unix(stop, path))
+        yield from until(lambda: os.path.exists(path))
+        yield from said(path, [b"stop"])
+
+    with pytest.raises(SystemExit, match="3"):
+        run(main())
+    assert not os.path.exists(path)
+
+
+def test_connections_are_served_side_by_side():
+    def main():
+        server, listener = yield from started(echo)
+        conns = []
+        for _ in range(10):
+            conns.append((yield Connect(listener.address)))
+        for number, conn in enumerate(conns):
+            yield Write(conn, b"%d" % number)
+        answers = []
+        for conn in reversed(conns):
+            answers.append((yield Read(conn, 100)))
+            conn.close()
+        yield from stopped(server)
+        return answers
+
+    assert run(main()) == [b"%d" % number for number in reversed(range(10))]
+
+
+def test_a_handler_that_fails_is_logged_and_its_connection_closed_and_the_others_never_notice(caplog):
+    def handler(conn):
+        data = yield Read(conn, 100)
+        if data == b"fail":
+            raise ZeroDivisionError("on purpose")
+        yield Write(conn, data)
+        yield Read(conn, 100)
+
+    def main():
+        server, listener = yield from started(handler)
+        with (yield Connect(listener.address)) as good:
+            with (yield Connect(listener.address)) as bad:
+                peer = bad.address
+                yield Write(bad, b"fail")
+                assert (yield Read(bad, 100)) == b""
+            yield Write(good, b"fine")
+            assert (yield Read(good, 100)) == b"fine"
+        yield from stopped(server)
+        return peer
+
+    caplog.set_level(logging.INFO, "minisched")
+    peer = run(main())
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("minisched", "ERROR")
+    assert record.getMessage() == f"handler of {peer} failed"
+    assert repr(record.exc_info[1]) == "ZeroDivisionError('on purpose')"
+
+
+def test_a_handler_that_is_no_handler_is_logged_too(caplog, path):
+    class Nothing:
+        def __call__(self, conn):
+            return None
+
+    def main():
+        server, _ = yield from started(Nothing(), path=path)
+        with (yield Connect(path)) as conn:
+            assert (yield Read(conn, 100)) == b""
+        yield from stopped(server)
+
+    run(main())
+    assert [record.getMessage() for record in caplog.records] == ["handler of a Unix peer failed"]
+
+
+def test_a_connection_that_the_other_side_broke_off_is_one_line_of_information(caplog):
+    def handler(conn):
+        yield Read(conn, 100)
+        raise ConnectionResetError("Connection reset by peer")
+
+    def main():
+        server, listener = yield from started(handler)
+        with (yield Connect(listener.address)) as conn:
+            peer = conn.address
+            yield Write(conn, b"x")
+            assert (yield Read(conn, 100)) == b""
+        yield from stopped(server)
+        return peer
+
+    caplog.set_level(logging.INFO, "minisched")
+    peer = run(main())
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info) == ("INFO", None)
+    assert record.getMessage() == f"handler of {peer}: Connection reset by peer"
+
+
+def test_to_cancel_a_server_closes_its_listener_and_its_connections():
+    ended = []
+
+    def handler(conn):
+        try:
+            yield Write(conn, b"hello")
+            yield Read(conn, 100)
+        except Cancelled:
+            ended.append(conn.fileno() >= 0)  # it is still open: a handler can clean up
+            raise
+
+    def main():
+        before = open_numbers()
+        server, listener = yield from started(handler)
+        address = listener.address
+        conns = []
+        for _ in range(3):
+            conns.append((yield Connect(address)))
+            assert (yield Read(conns[-1], 100)) == b"hello"
+        yield from stopped(server)
+        assert listener.fileno() < 0
+        assert ended == [True] * 3
+        for conn in conns:
+            assert (yield Read(conn, 100)) == b""
+            conn.close()
+        with pytest.raises(ConnectionRefusedError):
+            yield Connect(address)
+        assert open_numbers() == before
+        assert (yield Ask(watched)) == []
+        return (yield tasks_of())
+
+    assert run(main()) == ["main"]
+
+
+def test_a_connection_accepted_in_the_turn_of_the_cancellation_is_closed():
+    def main():
+        server, listener = yield from started(echo)
+        yield from parked(server)
+        with (yield Connect(listener.address)) as conn:
+            yield from until(lambda: server.state == "ready")  # a connection is on its way to it
+            yield from stopped(server)
+            assert (yield Read(conn, 100)) == b""
+
+    run(main())
+
+
+def test_a_listener_that_is_closed_ends_its_server():
+    def main():
+        server, listener = yield from started(echo)
+        yield from parked(server)
+        listener.close()
+        with pytest.raises(ClosedError):
+            yield Join(server)
+
+    run(main())
+
+
+def test_a_port_that_can_not_be_had_is_the_servers_failure():
+    def main():
+        with (yield Listen(LOCAL)) as listener:
+            yield from serve(echo, *listener.address)
+
+    with pytest.raises(OSError, match="Address already in use"):
+        run(main())
+
+
+def test_what_ready_raises_closes_the_listener(path):
+    def refuse(listener):
+        raise RuntimeError("not today")
+
+    with pytest.raises(RuntimeError, match="not today"):
+        run(serve_unix(echo, path, ready=refuse))
+    assert not os.path.exists(path)
+
+
+def test_two_hundred_connections_one_after_the_other_leave_nothing():
+    def main():
+        server, listener = yield from started(echo)
+        yield from said(listener.address, [b"first"])
+        yield from until(lambda: server.state == "parked" and not server.children)
+        before = open_numbers(), (yield Ask(watched)), (yield tasks_of())
+        for number in range(200):
+            word = b"%d" % number
+            assert (yield from said(listener.address, [word])) == [word]
+        yield from until(lambda: server.state == "parked" and not server.children)
+        assert (open_numbers(), (yield Ask(watched)), (yield tasks_of())) == before
+        yield from stopped(server)
+
+    run(main())
+
+
+def test_handlers_are_named_and_numbered():
+    def main():
+        server, listener = yield from started(echo, backlog=5)
+        with (yield Connect(listener.address)) as one, (yield Connect(listener.address)) as two:
+            for conn in (one, two):
+                yield Write(conn, b"x")
+                yield Read(conn, 100)
+            names = yield tasks_of()
+        yield from stopped(server)
+        return names
+
+    assert run(main()) == ["main", "server", "echo-1", "echo-2"]

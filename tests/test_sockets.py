@@ -1,0 +1,680 @@
+"""Listening, accepting and connecting."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import socket
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import pytest
+from helpers import (  # noqa: F401
+    Ask,
+    Recording,
+    no_file_is_left_open,
+    open_numbers,
+    pair,
+    parked,
+    run,
+    until,
+    watched,
+)
+
+from minisched import (
+    Accept,
+    BusyError,
+    Cancel,
+    Close,
+    ClosedError,
+    Connect,
+    Join,
+    Listen,
+    Network,
+    Poller,
+    Read,
+    Socket,
+    Spawn,
+    SyscallError,
+    TaskCancelled,
+    WaitReadable,
+    WaitWritable,
+    Write,
+)
+from minisched.testing import check_syscall
+
+HERE = ("127.0.0.1", 0)
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def path():
+    """Return a short path, in a directory of its own, that does not exist."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield os.path.join(directory, "sock")
+
+
+def accept_one(listener):
+    with (yield Accept(listener)) as conn:
+        yield Write(conn, (yield Read(conn, 100)))
+        return conn.peer, conn.address
+
+
+def echo_over(listener):
+    """Connect to a listener, have a word echoed; return (address, peer) of the accepted and the connecting side."""
+    server = yield Spawn(accept_one(listener))
+    with (yield Connect(listener.address[:2] if isinstance(listener.address, tuple) else listener.address)) as conn:
+        yield Write(conn, b"word")
+        assert (yield Read(conn, 100)) == b"word"
+        peer, address = yield Join(server)
+        return (address, peer), (conn.address, conn.peer)
+
+
+def fails(kind, call, text):
+    """Yield `call`, which has to raise `kind` with `text` in its message."""
+    with pytest.raises(kind) as caught:
+        yield call
+    assert text in str(caught.value)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")),
+    ],
+)
+def test_a_word_over_tcp_and_who_is_who(host):
+    def main():
+        with (yield Listen((host, 0))) as listener:
+            assert listener.peer is None
+            accepted, connected = yield from echo_over(listener)
+            assert accepted == (connected[1], connected[0])
+            assert accepted[0] == listener.address
+
+    run(main())
+
+
+@pytest.mark.parametrize("form", [str, os.fsencode, Path])
+def test_a_word_over_a_unix_path(path, form):
+    def main():
+        with (yield Listen(form(path))) as listener:
+            assert listener.address == path
+            task = yield Spawn(accept_one(listener))
+            with (yield Connect(form(path))) as conn:
+                yield Write(conn, b"word")
+                assert (yield Read(conn, 100)) == b"word"
+                assert conn.peer == path
+            peer, address = yield Join(task)
+            assert not peer
+            assert address == path
+
+    run(main())
+    assert not os.path.exists(path)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self"), reason="names without a file are Linux's own")
+def test_a_unix_name_without_a_file():
+    def main():
+        with (yield Listen(f"\0minisched-{os.getpid()}")) as listener:
+            yield from echo_over(listener)
+
+    run(main())
+
+
+@pytest.mark.parametrize("call", [Listen, Connect])
+@pytest.mark.parametrize(
+    ("address", "kind", "text"),
+    [
+        (80, TypeError, "an address is (host, port) or a path, not 80"),
+        (None, TypeError, "an address is (host, port) or a path, not None"),
+        (("127.0.0.1",), TypeError, "an address is (host, port) or a path, not ('127.0.0.1',)"),
+        (("127.0.0.1", "80"), TypeError, "an address is (host, port) or a path, not ('127.0.0.1', '80')"),
+        ((b"127.0.0.1", 80), TypeError, "an address is (host, port) or a path"),
+        (("127.0.0.1", True), TypeError, "an address is (host, port) or a path, not ('127.0.0.1', True)"),
+        (("127.0.0.1", 65536), ValueError, "port 65536 is out of range: 0 to 65535"),
+        (("127.0.0.1", -1), ValueError, "port -1 is out of range"),
+        (("nobody.invalid", 80), OSError, "'nobody.invalid'"),
+        ("/" + "long" * 100, OSError, "AF_UNIX path too long"),
+        ("/nowhere/at/all", FileNotFoundError, "'/nowhere/at/all'"),
+    ],
+)
+def test_an_address_that_is_wrong_is_one_clear_error(call, address, kind, text, monkeypatch):
+    def no_such_host(*args, **keywords):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    if kind is OSError and isinstance(address, tuple):
+        monkeypatch.setattr(socket, "getaddrinfo", no_such_host)
+    run(fails(kind, call(address), text))
+
+
+# Listening
+
+
+def test_a_port_in_use_is_named():
+    def main():
+        with (yield Listen(HERE)) as listener:
+            host, port = listener.address
+            yield from fails(OSError, Listen((host, port)), f"Address already in use: '{host}:{port}'")
+
+    run(main())
+
+
+def test_several_can_listen_at_one_port_where_all_of_them_ask_for_it():
+    def main():
+        with (yield Listen(HERE, reuse_port=True)) as one, (yield Listen(one.address, reuse_port=True)) as other:
+            assert one.address == other.address
+
+    run(main())
+
+
+def test_a_path_that_exists_is_named_and_left_untouched(path):
+    def main():
+        yield from fails(OSError, Listen(path), f"Address already in use: '{path}'")
+
+    with open(path, "w") as file:
+        file.write("precious")
+    run(main())
+    with open(path) as file:
+        assert file.read() == "precious"
+    os.unlink(path)
+
+
+def test_somebody_elses_file_at_our_path_is_left_alone(path):
+    def main():
+        with (yield Listen(path)):
+            os.unlink(path)
+            with open(path, "w") as file:
+                file.write("precious")
+
+    run(main())
+    with open(path) as file:
+        assert file.read() == "precious"
+
+
+def test_a_path_that_is_gone_already_is_no_error(path):
+    def main():
+        with (yield Listen(path)):
+            os.unlink(path)
+
+    run(main())
+
+
+def test_a_path_goes_with_a_number_that_is_given_away(path):
+    def main():
+        listener = yield Listen(path)
+        number = listener.detach()
+        listener.close()
+        assert os.path.exists(path)
+        os.close(number)
+
+    run(main())
+
+
+def test_a_listener_that_can_not_listen_takes_its_path_away_again(path, monkeypatch):
+    def refuse(self, backlog):
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    monkeypatch.setattr(Socket, "listen", refuse, raising=False)
+    run(fails(OSError, Listen(path), f"No buffer space available: '{path}'"))
+    run(fails(OSError, Listen(HERE), "No buffer space available: '127.0.0.1:0'"))
+    assert not os.path.exists(path)
+
+
+# Accepting
+
+
+def test_an_accepted_socket_never_blocks_and_is_not_inherited(path):
+    def main(address):
+        with (yield Listen(address)) as listener:
+            with (yield Connect(listener.address)) as conn, (yield Accept(listener)) as accepted:
+                for sock in (listener, conn, accepted):
+                    assert not sock.get_inheritable()
+                    assert not os.get_blocking(sock.fileno())
+                    assert type(sock) is Socket
+
+    run(main(HERE))
+    run(main(path))
+
+
+def test_a_connection_that_is_there_is_accepted_at_once_and_in_order(path):
+    def main():
+        with (yield Listen(path)) as listener:
+            with (yield Connect(path)) as one, (yield Connect(path)) as two:
+                yield Write(one, b"one")
+                yield Write(two, b"two")
+                with (yield Accept(listener)) as first, (yield Accept(listener)) as second:
+                    return (yield Read(first, 100)), (yield Read(second, 100))
+
+    assert run(main()) == (b"one", b"two")
+
+
+def test_a_connection_that_comes_with_the_cancellation_stays_in_the_backlog(path):
+    def main():
+        with (yield Listen(path)) as listener:
+            task = yield Spawn(accept_one(listener), keep=True)
+            yield from parked(task)
+            with (yield Connect(path)) as conn:
+                yield Cancel(task)
+                with pytest.raises(TaskCancelled):
+                    yield Join(task)
+                yield Write(conn, b"word")
+                with (yield Accept(listener)) as accepted:
+                    return (yield Read(accepted, 100))
+
+    assert run(main()) == b"word"
+
+
+def test_a_second_accept_gets_busy_error_and_close_wakes_the_first():
+    def main():
+        with (yield Listen(HERE)) as listener:
+            task = yield Spawn(accept_one(listener), "acceptor", keep=True)
+            yield from parked(task)
+            yield from fails(BusyError, Accept(listener), "another task waits to read listener")
+            yield Close(listener)
+            yield from fails(ClosedError, Join(task), "listener was closed while task 'acceptor' waited for it")
+            yield from fails(ClosedError, Accept(listener), "the socket is closed")
+
+    run(main())
+
+
+def test_accept_says_what_it_takes():
+    def main():
+        with socket.socket() as plain:
+            yield from fails(TypeError, Accept(plain), "Accept takes what `yield Listen(...)` returns, a listener, not")
+
+    run(main())
+    ours, plain = pair()
+    with ours, plain:
+        assert repr(Accept(ours)) == "Accept(socket)"
+    assert repr(Accept(7)) == "Accept(file 7)"
+
+
+def test_a_connection_that_can_not_be_wrapped_is_closed(monkeypatch):
+    class Refusing(Socket):
+        def try_accept(self):
+            monkeypatch.setattr("minisched.sockets.Socket", refuse)
+            try:
+                return super().try_accept()
+            finally:
+                monkeypatch.undo()
+
+    def refuse(*args, **keywords):
+        raise MemoryError
+
+    def main():
+        with Refusing(socket.AF_INET, socket.SOCK_STREAM) as listener, socket.socket() as client:
+            listener.bind(HERE)
+            listener.listen()
+            client.setblocking(False)
+            client.connect_ex(listener.address)
+            with pytest.raises(MemoryError):
+                yield Accept(listener)
+
+    run(main())
+
+
+# Connecting
+
+
+def test_a_refused_connection_names_the_address():
+    def main():
+        with (yield Listen(HERE)) as listener:
+            address = listener.address
+        yield from fails(ConnectionRefusedError, Connect(address), f'Connection refused: "{address}"')
+
+    run(main())
+
+
+def test_a_unix_path_without_a_listener_is_refused_by_name(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+    run(fails(ConnectionRefusedError, Connect(path), f"Connection refused: '{path}'"))
+    os.unlink(path)
+
+
+def test_a_full_backlog_of_a_unix_listener_is_an_error_and_no_connection(path):
+    def main():
+        conns = []
+        with (yield Listen(path, 0)):
+            with pytest.raises(ConnectionRefusedError, match="backlog is full"):
+                for _ in range(100):
+                    conns.append((yield Connect(path)))
+            for conn in conns:
+                assert conn.getpeername() == path
+                conn.close()
+
+    run(main())
+
+
+class Given(Network):
+    """A network whose hosts have the addresses that a test gives: (how to make the socket, where it connects)."""
+
+    addresses = ()
+
+    def dial(self, address):
+        return list(self.addresses)
+
+
+def use(*addresses):
+    """Return the syscall that puts a `Given` in the place of the network."""
+
+    def put(kernel):
+        kernel.services[Network] = given = Given(kernel)
+        given.addresses = addresses
+
+    return Ask(put)
+
+
+def tcp():
+    return Socket(socket.AF_INET, socket.SOCK_STREAM)
+
+
+def no_socket():
+    raise OSError(errno.EAFNOSUPPORT, "Address family not supported")
+
+
+class Slow(Socket):
+    """Its connection is under way for as long as its buffers are full."""
+
+    made = ()
+    fails = None
+
+    def __init__(self, *args, **keywords):
+        ours, self.other = socket.socketpair()
+        super().__init__(fileno=ours.detach())
+        Slow.made = (*Slow.made, self)
+        self.other.setblocking(False)
+        try:
+            while True:
+                super().try_write(bytes(1000))
+        except BlockingIOError:
+            pass
+
+    def try_connect(self, address):
+        self.try_write(b"x")  # BlockingIOError
+        if self.fails is not None:
+            raise self.fails
+        self.peer = address
+        return self
+
+    def go_on(self, fails=None):
+        self.fails = fails
+        try:
+            while self.other.recv(65536):
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self):
+        super().close()
+        self.other.close()
+
+
+@pytest.fixture
+def slow():
+    Slow.made = ()
+    return Slow
+
+
+def connecting():
+    """Connect to what the network gives; return what it became."""
+    with (yield Connect("given")) as sock:
+        return type(sock), sock.peer
+
+
+def unused_address():
+    with socket.socket() as sock:
+        sock.bind(HERE)
+        return sock.getsockname()
+
+
+def test_the_second_address_is_tried_when_the_first_refuses():
+    def main():
+        with (yield Listen(HERE)) as listener:
+            yield use((tcp, unused_address()), (no_socket, None), (tcp, listener.address))
+            assert (yield from connecting()) == (Socket, listener.address)
+
+    run(main())
+
+
+def test_the_second_address_is_tried_when_the_first_fails_after_a_while(slow):
+    def main():
+        yield use((slow, "first"), (no_socket, None), (slow, "second"))
+        task = yield Spawn(connecting())
+        yield from parked(task)
+        slow.made[0].go_on(fails=OSError("no route"))
+        yield from until(lambda: len(slow.made) == 2)
+        yield from parked(task)
+        slow.made[1].go_on()
+        assert (yield Join(task)) == (slow, "second")
+
+    run(main())
+
+
+def test_the_error_of_the_last_address_is_raised(slow):
+    def main():
+        yield use((tcp, unused_address()), (no_socket, None))
+        with pytest.raises(OSError, match="Address family not supported"):
+            yield Connect("given")
+        yield use((slow, "first"), (no_socket, None))
+        task = yield Spawn(connecting(), keep=True)
+        yield from parked(task)
+        slow.made[0].go_on(fails=OSError("no route"))
+        with pytest.raises(OSError, match="Address family not supported"):
+            yield Join(task)
+        yield use((slow, "only"))
+        task = yield Spawn(connecting(), keep=True)
+        yield from parked(task)
+        slow.made[1].go_on(fails=OSError("no route"))
+        with pytest.raises(OSError, match="no route"):
+            yield Join(task)
+
+    run(main())
+
+
+def test_a_wake_up_in_vain_goes_on_connecting(slow):
+    def main():
+        yield use((slow, "there"))
+        task = yield Spawn(connecting())
+        yield from parked(task)
+        poller = yield Ask(lambda kernel: kernel.service(Poller))
+        poller.entries[slow.made[0].fileno()].writer.ready()
+        yield from parked(task)
+        slow.made[0].go_on()
+        assert (yield Join(task)) == (slow, "there")
+
+    run(main())
+
+
+def test_a_connection_that_is_cancelled_under_way_is_closed(slow):
+    def main():
+        yield use((slow, "there"))
+        task = yield Spawn(connecting(), keep=True)
+        yield from parked(task)
+        yield Cancel(task)
+        with pytest.raises(TaskCancelled):
+            yield Join(task)
+        assert slow.made[0].fileno() < 0
+        assert (yield Ask(watched)) == []
+
+    run(main())
+
+
+def test_a_socket_that_is_closed_while_it_is_connected_is_an_error(slow):
+    def main():
+        yield use((slow, "there"))
+        task = yield Spawn(connecting(), keep=True)
+        yield from parked(task)
+        slow.made[0].close()
+        yield from fails(ClosedError, Join(task), "closed while it was being connected")
+
+    run(main())
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_connection_that_can_not_be_waited_for_is_closed(slow, later):
+    recording = Recording()
+
+    def main():
+        if not later:
+            recording.errors["register"] = OSError("no more of these")
+        yield use((slow, "there"))
+        task = yield Spawn(connecting(), keep=True)
+        if later:
+            yield from parked(task)
+            poller = yield Ask(lambda kernel: kernel.service(Poller))
+            entry = poller.entries[slow.made[0].fileno()]
+            dialing, entry.events = entry.writer, 0
+            recording.errors["register"] = OSError("no more of these")
+            dialing.ready()
+        yield from fails(OSError, Join(task), "no more of these")
+        assert slow.made[0].fileno() < 0
+
+    run(main(), selector=recording)
+
+
+# The sockets themselves
+
+
+@pytest.mark.parametrize(
+    ("call", "instead"),
+    [
+        (lambda sock: sock.recv(5), "Socket.recv() would hold up every task: use `yield Read(sock, size)`"),
+        (lambda sock: sock.recv_into(bytearray(5)), "use `yield Read(sock, size)`"),
+        (lambda sock: sock.recvfrom(5), "use `yield Read(sock, size)`"),
+        (lambda sock: sock.send(b"x"), "Socket.send() would hold up every task: use `yield Write(sock, data)`"),
+        (lambda sock: sock.sendall(b"x"), "use `yield Write(sock, data)`"),
+        (lambda sock: sock.sendfile(None), "use `yield Write(sock, data)`"),
+        (lambda sock: sock.accept(), "Socket.accept() would hold up every task: use `yield Accept(listener)`"),
+        (lambda sock: sock.connect("x"), "Socket.connect() would hold up every task: use `yield Connect(address)`"),
+        (lambda sock: sock.connect_ex("x"), "use `yield Connect(address)`"),
+        (lambda sock: sock.makefile(), "use `yield Read(sock, size)` and `yield Write(sock, data)`"),
+    ],
+)
+def test_a_blocking_method_says_what_to_yield_instead(call, instead):
+    ours, plain = pair()
+    with ours, plain, pytest.raises(SyscallError) as caught:
+        call(ours)
+    assert instead in str(caught.value)
+
+
+def test_a_socket_that_is_dropped_without_being_closed_is_warned_about_by_python():
+    def main():
+        yield
+        ours, plain = pair()
+        plain.close()
+        del ours
+
+    with pytest.warns(ResourceWarning, match="unclosed <minisched.sockets.Socket"):
+        run(main())
+        gc.collect()
+
+
+def test_a_socket_can_be_used_in_one_run_after_the_other():
+    def main(ours, plain):
+        task = yield Spawn(one_read(ours))
+        yield from parked(task)
+        yield Write(plain, b"x")
+        return (yield Join(task))
+
+    def one_read(sock):
+        return (yield Read(sock, 5))
+
+    ours, plain = pair()
+    with ours, plain:
+        assert [run(main(ours, plain)) for _ in range(2)] == [b"x", b"x"]
+
+
+# The battery
+
+
+class Tracking(Socket):
+    """A listener that keeps what it has accepted, so that a test can close it."""
+
+    def __init__(self):
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
+        self.bind(HERE)
+        self.listen()
+        self.made = []
+
+    def try_accept(self):
+        self.made.append(super().try_accept())
+        return self.made[-1]
+
+    def dial(self):
+        self.made.append(client := socket.socket())
+        client.setblocking(False)
+        client.connect_ex(self.address)
+
+    def close(self):
+        super().close()
+        for sock in self.made:
+            sock.close()
+
+
+@pytest.mark.parametrize("call", [Accept, WaitReadable])
+def test_the_battery_of_accept(call):
+    def make():
+        listener = Tracking()
+        return call(listener), listener.dial, listener.close
+        yield
+
+    check_syscall(make)
+
+
+def test_the_battery_of_connect(slow):
+    def make():
+        yield use((partial(one_of, made := []), "there"))
+        return Connect("there"), lambda: [sock.go_on() for sock in made if sock.fileno() >= 0], partial(close_all, made)
+
+    def one_of(made):
+        made.append(slow())
+        return made[-1]
+
+    def close_all(made):
+        for sock in made:
+            sock.close()
+
+    check_syscall(make)
+
+
+def test_a_wait_to_write_to_a_listener_can_only_be_given_up():
+    def main():
+        with (yield Listen(HERE)) as listener:
+            task = yield Spawn(waits(listener), keep=True)
+            yield from parked(task)
+            yield Cancel(task)
+            with pytest.raises(TaskCancelled):
+                yield Join(task)
+
+    def waits(listener):
+        yield WaitWritable(listener)
+
+    run(main())
+
+
+def test_ten_connections_leave_no_number_open():
+    def main():
+        with (yield Listen(HERE)) as listener:
+            before = open_numbers()
+            for _ in range(10):
+                yield from echo_over(listener)
+            assert open_numbers() == before
+            assert len((yield Ask(watched))) <= 1
+
+    run(main())
