@@ -91,10 +91,14 @@ def look_up(path: list[str], frame: FrameType) -> object:
             found = names[path[0]]
             break
     for name in path[1:]:
-        kind: Any = type(found)  # pyright: ignore[reportUnknownVariableType]
         own: dict[str, Any] = getattr(found, "__dict__", {})
-        found = own.get(name) or vars(kind).get(name)
+        found = own.get(name) or in_class(found, name)
     return found
+
+
+def in_class(thing: object, name: str) -> Any:
+    """Return what the class of `thing`, or one it inherits from, has under `name`; no code of it is run."""
+    return next((vars(kind)[name] for kind in type(thing).__mro__ if name in vars(kind)), None)
 
 
 def runs_later(made: object) -> bool:

@@ -99,8 +99,8 @@ class Socket(socket.socket):
 
     def try_accept(self) -> Socket:
         """Return the next connection, or raise BlockingIOError."""
-        accepted: tuple[int, Any] = self._accept()  # type: ignore[attr-defined]
-        fd, peer = accepted
+        ours: Any = self  # the method is private, and how `accept` itself makes its sockets
+        fd, peer = ours._accept()
         try:
             return Socket(self.family, self.type, self.proto, fileno=fd, peer=peer)
         except BaseException:

@@ -217,6 +217,7 @@ class Join(Syscall["Any"]):
         return None
 
     def blockers(self) -> Iterable[Task]:
+        """Return who is waited for, for the report of a deadlock."""
         return (self.task,)
 
     def __repr__(self) -> str:

@@ -44,10 +44,8 @@ class Wakeup(Service):
         """End the loop's wait, now or as soon as it begins."""
         try:
             self.sender.send(b"\0")
-        except (BlockingIOError, InterruptedError):
-            pass  # it is full of wake-ups as it is
         except OSError:
-            pass  # the run is over
+            pass  # it is full of wake-ups as it is, or the run is over
 
     def call(self, what: Callable[[], object]) -> None:
         """Have `what()` called in the kernel's thread, in the loop's next Wait."""

@@ -30,7 +30,7 @@ TESTS = {
     "scopes": ["test_scopes.py", "test_kernel.py", "test_tasks.py"],
     "tasks": ["test_tasks.py"],
     "timers": ["test_timers.py"],
-    "loop": ["test_loop.py"],
+    "loop": ["test_loop.py", "test_wakeup.py"],
     "poller": ["test_poller.py", "test_files.py"],
     "files": ["test_files.py"],
 }

@@ -34,7 +34,8 @@ IMPORTS: dict[str, set[str]] = {
     "debug": {"kernel", "watch"},
     "loop": {"errors", "kernel", "tasks", "timers", "poller", "wakeup", "report", "watch", "debug"},
     "__init__": {"errors", "kernel", "tasks", "timers", "poller", "files", "sockets", "serve", "watch", "loop"},
-    "testing": {"errors", "kernel", "tasks", "timers", "watch", "loop"},
+    "battery": {"errors", "kernel", "tasks", "timers", "watch", "loop"},
+    "testing": {"timers", "watch", "loop", "battery"},
     "__main__": {"serve", "__init__"},
 }
 
@@ -46,7 +47,7 @@ IMPORTS_FOR_TYPES: dict[str, set[str]] = {
 }
 
 SLOW_TO_IMPORT = {"argparse", "ast", "asyncio", "dataclasses", "inspect", "logging", "threading", "typing"}
-MAY_BE_SLOW = {"__main__", "testing"}  # what `import minisched` does not import
+MAY_BE_SLOW = {"__main__", "battery", "testing"}  # what `import minisched` does not import
 TOP_LEVEL = {
     *("minisched", "demos", "tests", "pyproject.toml", "ARCHITECTURE.md", "README.md", "LICENSE", "CHANGES.md"),
     *("CONTRIBUTING.md", ".ci", ".gitignore", ".pre-commit-config.yaml"),

@@ -18,6 +18,7 @@ from minisched import (
     Close,
     ClosedError,
     Join,
+    Poller,
     Read,
     Socket,
     Spawn,
@@ -398,6 +399,52 @@ def test_a_connection_that_breaks_while_it_is_waited_for_raises_there():
             plain.close()
             with pytest.raises(ConnectionError):
                 yield Join(task)
+
+    run(main())
+
+
+# Files in blocking mode
+
+
+def test_a_write_to_a_pipe_that_is_full_waits_and_does_not_block():
+    def main():
+        reader, writer = os.pipe()
+        fill(writer)
+        task = yield Spawn(write(writer))
+        yield from parked(task)
+        size = 0
+        while size < 65536:
+            size += len((yield Read(reader, 65536)))
+        assert (yield Join(task)) == 1
+        yield Close(reader)
+        yield Close(writer)
+
+    def write(writer):
+        return (yield Write(writer, b"x"))
+
+    run(main())
+
+
+@pytest.mark.parametrize("call", [lambda sock: Read(sock, 5), lambda sock: Write(sock, b"x")], ids=["Read", "Write"])
+def test_a_wake_up_in_vain_does_not_block_on_a_socket_in_blocking_mode(call):
+    def main():
+        ours, plain = pair()
+        with ours, plain:
+            if isinstance(call(plain), Write):
+                fill(plain)
+            task = yield Spawn(one(plain), keep=True)
+            yield from parked(task)
+            poller = yield Ask(lambda kernel: kernel.service(Poller))
+            for waiter in poller.waiters():
+                if waiter.task is task:
+                    waiter.ready()
+            assert task.state == "parked"
+            yield Cancel(task)
+            with pytest.raises(TaskCancelled):
+                yield Join(task)
+
+    def one(sock):
+        yield call(sock)
 
     run(main())
 
@@ -786,18 +833,18 @@ def send(other):
         pass
 
 
-def fill(sock):
-    """Write until there is no room."""
-    was, data = sock.fileno(), bytes(65536)
-    blocking = os.get_blocking(was)
-    os.set_blocking(was, False)
+def fill(file):
+    """Write until there is no room; leave the mode as it is."""
+    number = file if isinstance(file, int) else file.fileno()
+    blocking = os.get_blocking(number)
+    os.set_blocking(number, False)
     for size in (65536, 1):
         try:
             while True:
-                os.write(was, data[:size])
+                os.write(number, bytes(size))
         except BlockingIOError:
             pass
-    os.set_blocking(was, blocking)
+    os.set_blocking(number, blocking)
 
 
 def drain(other):

@@ -519,7 +519,7 @@ def mixed(turns):
 
     def main():
         with (yield Listen(("127.0.0.1", 0))) as listener:
-            for number in range(turns // 10):
+            for number in range(turns // 6):  # six turns and a bit each
                 task = yield Spawn(child(number), keep=True)
                 yield
                 yield Cancel(task)

@@ -89,7 +89,7 @@ def test_the_default_is_one_of_the_platforms_selectors():
 
 
 def test_set_events_registers_and_modifies(selector, pipe):
-    reader, writer = pipe
+    reader, _ = pipe
     set_events(selector, reader, 0, READ, "first")
     assert keys(selector) == {reader: (READ, "first")}
     set_events(selector, reader, READ, READ | WRITE, "second")

@@ -399,11 +399,12 @@ class Slow(Socket):
         super().__init__(fileno=ours.detach())
         Slow.made = (*Slow.made, self)
         self.other.setblocking(False)
-        try:
-            while True:
-                super().try_write(bytes(1000))
-        except BlockingIOError:
-            pass
+        for size in (1000, 1):
+            try:
+                while True:
+                    self.try_write(bytes(size))
+            except BlockingIOError:
+                pass
 
     def try_connect(self, address):
         self.try_write(b"x")  # BlockingIOError
@@ -586,18 +587,22 @@ def test_a_socket_that_is_dropped_without_being_closed_is_warned_about_by_python
 
 
 def test_a_socket_can_be_used_in_one_run_after_the_other():
-    def main(ours, plain):
+    def main(ours, plain, last):
         task = yield Spawn(one_read(ours))
         yield from parked(task)
         yield Write(plain, b"x")
-        return (yield Join(task))
+        assert (yield Join(task)) == b"x"
+        if last:
+            ours.close()
+            assert (yield Ask(watched)) == []
 
     def one_read(sock):
         return (yield Read(sock, 5))
 
     ours, plain = pair()
     with ours, plain:
-        assert [run(main(ours, plain)) for _ in range(2)] == [b"x", b"x"]
+        for last in (False, True):
+            run(main(ours, plain, last))
 
 
 # The battery
