@@ -21,9 +21,10 @@ from .files import Close, Read, WaitReadable, WaitWritable, Write
 from .files import attempt as attempt
 from .kernel import Kernel, Scope, Service, Syscall, Task
 from .loop import run
+from .network import Network, Socket
 from .poller import Poller
 from .serve import serve, serve_unix
-from .sockets import Accept, Connect, Listen, Network, Socket
+from .sockets import Accept, Connect, Listen
 from .tasks import Cancel, CurrentTask, Join, JoinAll, Pause, Spawn
 from .timers import Now, Sleep, SleepUntil, Timers
 from .watch import TextTrace, Watcher

@@ -11,6 +11,7 @@ Not here: what is bound to a name and then forgotten; a type checker finds that 
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 from .kernel import Syscall, Task
@@ -86,7 +87,7 @@ def dropped_calls(code: CodeType) -> Iterator[tuple[int, list[str]]]:
 def look_up(path: list[str], frame: FrameType) -> object:
     """Return what a dotted name stands for in a frame; None if that can't be told without running code."""
     found: Any = None
-    for names in (frame.f_locals, frame.f_globals, frame.f_builtins):
+    for names in (local_names(path[0], frame), frame.f_globals, frame.f_builtins):
         if path[0] in names:
             found = names[path[0]]
             break
@@ -94,6 +95,17 @@ def look_up(path: list[str], frame: FrameType) -> object:
         own: dict[str, Any] = getattr(found, "__dict__", {})
         found = own.get(name) or in_class(found, name)
     return found
+
+
+def local_names(name: str, frame: FrameType) -> dict[str, Any]:
+    """Return {name: value} if `name` is a local of the frame, else {}."""
+    code = frame.f_code
+    if name not in (*code.co_varnames, *code.co_cellvars, *code.co_freevars):
+        return {}
+    values = {name: frame.f_locals[name]} if name in frame.f_locals else {}
+    if sys.version_info < (3, 13):
+        frame.f_locals.clear()  # a copy, which the frame would keep, and all the locals alive with it
+    return values
 
 
 def in_class(thing: object, name: str) -> Any:

@@ -7,8 +7,7 @@ it is worth trying again, and returns the undo. Read and Write try first; what w
 an `Attempt`, the waiter, which tries again each time it is told. So the bytes have left the
 operating system only when they are on their way to the task: a cancelled Read loses nothing.
 
-Anything else with a `fileno()`, or a number, is wrapped for the one call. A file that is in
-blocking mode stays so: it is waited for first, and written to in pieces that can't block.
+Anything else with a `fileno()`, or a number, is wrapped for the one call (`foreign`).
 
 Invariants:
 1. A second task that waits for the same direction of a file gets BusyError, before it tries.
@@ -19,39 +18,18 @@ Not here: opening regular files, which needs a thread; buffers.
 
 from __future__ import annotations
 
-import io
-import os
-import select
-import socket
-from functools import partial
-
 from .errors import BusyError, ClosedError
+from .foreign import Foreign, as_file, describe
 from .kernel import Kernel, Syscall, Task
 from .poller import READ, WRITE, Poller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Any
 
-    from .poller import Waiter
+    from .foreign import Bytes, File
 
-    Bytes = bytes | bytearray | memoryview
-
-    class File(Protocol):
-        """What a file-like of ours offers. `short`: the last read took all there was."""
-
-        short: bool
-
-        def try_read(self, size: int, /) -> bytes: ...
-        def try_write(self, data: Bytes, /) -> int: ...
-        def busy(self, kernel: Kernel, direction: int, /) -> bool: ...
-        def watch(self, kernel: Kernel, direction: int, waiter: Waiter, /) -> Callable[[], object]: ...
-        def close(self) -> object: ...
-
-
-DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
-PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)  # a pipe that is ready takes so much without blocking
 DIRECTIONS = {READ: "read", WRITE: "write"}
 
 
@@ -298,67 +276,3 @@ class Waiting:
         if not self.tried:
             self.tried = True
             raise BlockingIOError
-
-
-class Foreign:
-    """A file that is not ours, for the time of one call: a number, or anything with `fileno()`."""
-
-    __slots__ = ("blocking", "fd", "file", "short")
-
-    def __init__(self, file: Any) -> None:
-        if isinstance(file, (io.BufferedIOBase, io.TextIOBase)):
-            raise TypeError(
-                f"{file!r} has a buffer, which would be bypassed: open it with buffering=0, or pass its fileno()"
-            )
-        try:
-            self.fd: int = file if isinstance(file, int) else file.fileno()
-        except AttributeError:
-            raise TypeError(f"{file!r} is not a file: no try_read, no fileno(), not a number") from None
-        except ValueError:
-            raise ClosedError(f"{file!r} is closed") from None
-        if self.fd < 0:
-            raise ClosedError(f"{file!r} is closed")
-        self.file = file  # kept alive for as long as it is waited for
-        timeout = file.gettimeout() if isinstance(file, socket.socket) else None  # Python waits so long in `recv`
-        self.blocking = os.get_blocking(self.fd) or bool(timeout)
-        self.short = self.blocking  # then no attempt may be made before the file is ready
-
-    def busy(self, kernel: Kernel, direction: int) -> bool:
-        entry = kernel.service(Poller).entries.get(self.fd)
-        return entry is not None and bool(entry.wanted() & direction)
-
-    def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> Callable[[], object]:
-        poller = kernel.service(Poller)
-        entry = poller.entry(self.fd)
-        poller.wait(entry, direction, waiter)
-        return partial(poller.forget, entry, direction)
-
-    def try_read(self, size: int) -> bytes:
-        if isinstance(self.file, socket.socket):
-            return self.file.recv(size, DONTWAIT)
-        return os.read(self.fd, size)
-
-    def try_write(self, data: Bytes) -> int:
-        if isinstance(self.file, socket.socket):
-            return self.file.send(data, DONTWAIT)
-        return os.write(self.fd, data[:PIPE_BUF] if self.blocking else data)
-
-    def close(self) -> None:
-        if isinstance(self.file, int):
-            os.close(self.fd)
-        else:
-            self.file.close()
-
-
-def as_file(file: Any) -> File:
-    """Return `file` if it is one of ours, else wrap it. TypeError, ClosedError or OSError if it is no open file."""
-    return file if hasattr(file, "try_read") else Foreign(file)
-
-
-def describe(file: Any) -> str:
-    """Return a short name of a file, for messages and traces."""
-    if isinstance(file, Foreign):
-        file = file.file
-    if isinstance(file, int):
-        return f"file {file}"
-    return getattr(file, "label", None) or type(file).__name__

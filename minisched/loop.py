@@ -95,7 +95,11 @@ class Loop:
         self.family = kernel.service(Family)
         self.timers = kernel.services[Timers] = Timers(kernel, clock)
         self.poller = kernel.services[Poller] = Poller(kernel, selector)
-        self.wakeup = kernel.service(Wakeup)
+        try:
+            self.wakeup = kernel.service(Wakeup)
+        except BaseException:  # no file left for it
+            self.poller.close()
+            raise
         self.batch = BATCH
         self.deadlock: Deadlock | None = None
         self.hooks = sys.get_asyncgen_hooks()

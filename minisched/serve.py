@@ -1,8 +1,9 @@
 """Serving: a listener, and a task for each connection.
 
-Theory of operation. One task accepts; each connection is a child of it, which closes its socket
-when the handler ends. A handler that fails is logged, with its peer, and forgotten: the others
-never notice. To stop a server is to cancel it; its handlers are cancelled with it.
+Theory of operation. One task accepts; each connection's handler is a child of it. When that has
+ended, its children too, the connection is closed; a failure is logged, with the task's name and
+the peer, and forgotten: the others never notice. To stop a server is to cancel it; its handlers
+are cancelled with it.
 
 Invariants:
 1. An accepted connection is closed, whatever becomes of its handler.
@@ -13,8 +14,10 @@ Not here: sockets; limits on connections and on their idleness.
 
 from __future__ import annotations
 
-from .sockets import BACKLOG, Accept, Listen, Socket
-from .tasks import Spawn, awaitable
+from .kernel import Kernel, Syscall, Task
+from .network import BACKLOG, Socket
+from .sockets import Accept, Listen
+from .tasks import Family, awaitable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,27 +57,51 @@ def serve_listener(handler: Handler, listener: Socket, ready: Ready | None = Non
             ready(listener)
         number = 0
         while True:
-            conn = yield Accept(listener)
+            try:
+                conn = yield Accept(listener)
+            except ConnectionAbortedError:
+                continue  # gone before it was accepted
             number += 1
-            yield Spawn(connection(handler, conn), f"{getattr(handler, '__name__', 'handler')}-{number}")
+            yield Handle(handler, conn, f"{getattr(handler, '__name__', 'handler')}-{number}")
 
 
-@awaitable
-def connection(handler: Handler, conn: Socket) -> Generator[Any, Any, None]:
-    """Run the handler of one connection; close the connection; log a failure."""
-    with conn:
+class Handle(Syscall[None]):
+    """Start the handler of a connection, which is closed when the handler and its children have ended."""
+
+    __slots__ = ("conn", "handler", "name")
+    checkpoint = False
+
+    def __init__(self, handler: Handler, conn: Socket, name: str) -> None:
+        self.handler = handler
+        self.conn = conn
+        self.name = name
+
+    def handle(self, kernel: Kernel, task: Task) -> None:
         try:
-            yield from handler(conn)  # pyright: ignore[reportGeneralTypeIssues] (a coroutine: `awaitable` allows it)
-        except Exception as error:
-            log_failure(handler, conn, error)
+            handling = kernel.spawn(self.handler(self.conn), self.name, task)
+        except Exception as error:  # the handler makes no task
+            self.conn.close()
+            log_failure(self.name, self.conn, error)
+        else:
+            kernel.service(Family).at_end[handling] = self.ended
+
+    def ended(self, task: Task) -> bool:
+        """Close the connection; log a failure, which is then forgotten."""
+        self.conn.close()
+        if isinstance(task.failure, Exception):
+            log_failure(self.name, self.conn, task.failure)
+            return True
+        return False
+
+    def __repr__(self) -> str:
+        return f"Handle({self.name})"
 
 
-def log_failure(handler: Handler, conn: Socket, error: Exception) -> None:
+def log_failure(name: str, conn: Socket, error: Exception) -> None:
     """Log what a handler raised. A connection that the other side broke off is no failure of ours: one line."""
     import logging  # only here: it would be a quarter of the package's time to import
 
     log = logging.getLogger("minisched")
-    name = getattr(handler, "__name__", "handler")
     if isinstance(error, ConnectionError):
         log.info("%s of %s: %s", name, conn.peer or "a Unix peer", error)
     else:

@@ -43,6 +43,8 @@ else:
 class Family(Service):
     """Who waits for whose end, and what an end sets in motion.
 
+    `at_end[task](task)` is called when the task is done, its children too; it
+    returns whether it has dealt with the failure, which is then nobody else's.
     `quit` is the KeyboardInterrupt or SystemExit that a task raised: it ends the run.
     """
 
@@ -50,6 +52,7 @@ class Family(Service):
         super().__init__(kernel)
         self.joiners: dict[Task, dict[Task, None]] = {}  # by the task they wait for
         self.joining_all: dict[Task, None] = {}
+        self.at_end: dict[Task, Callable[[Task], bool]] = {}
         self.quit: BaseException | None = None
 
     def tasks(self) -> Iterable[Task]:
@@ -109,25 +112,30 @@ class Family(Service):
 
     def _finish(self, task: Task) -> None:
         """Take a task out of the tree that waits for nobody; tell its parent, then its joiners."""
-        parent, joiners = task.spawner, self.joiners.get(task)
         if task.failed:
             task.failure = self._group(task, list(task.failed))
             task.failed = None
         self._retire(task)
+        dealt_with = task in self.at_end and self.at_end.pop(task)(task)
         if task.failure is not None:
             task.trace = task.failure.__traceback__
-            if parent is not None and not (task.keep and joiners):
-                parent.failed = parent.failed or {}
-                parent.failed[task] = None
-                if not task.keep:
-                    self.kernel.cancel(parent, f"its child {task.name!r} failed: {brief(task.failure)}", task)
-        for joiner in self.joiners.pop(task, ()):  # asked again: the cancellation took some away
+            if not dealt_with and not (task.keep and task in self.joiners):
+                self._tell_parent(task, task.failure)
+        for joiner in self.joiners.pop(task, ()):  # looked up now: the cancellation took some away
             if task.failure is not None:
                 self.kernel.throw(joiner, task.failure)
             elif task.cancelled:
                 self.kernel.throw(joiner, was_cancelled(task))
             else:
                 self.kernel.resume(joiner, task.result)
+
+    def _tell_parent(self, task: Task, failure: BaseException) -> None:
+        parent = task.spawner
+        if parent is not None:
+            parent.failed = parent.failed or {}
+            parent.failed[task] = None
+            if not task.keep:
+                self.kernel.cancel(parent, f"its child {task.name!r} failed: {brief(failure)}", task)
 
     def _group(self, task: Task, failed: list[Task]) -> BaseException:
         """Return a task's own failure and its children's as one group, in this order."""
@@ -146,6 +154,12 @@ class Family(Service):
         if self.kernel.watch is not None:
             self.kernel.watch.exit(task)
         del task.task, task.scope, task.gen, task.context  # leaves no cycle to the collector
+
+    def close(self) -> None:
+        """Call the `at_end` of what never ended: the run was broken off."""
+        while self.at_end:
+            task, at_end = self.at_end.popitem()
+            at_end(task)
 
     def forget(self, task: Task, joiner: Task) -> None:
         """Undo a Join."""

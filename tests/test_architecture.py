@@ -25,15 +25,19 @@ IMPORTS: dict[str, set[str]] = {
     "timers": {"kernel"},
     "_selectors2": set(),
     "poller": {"errors", "kernel", "_selectors2"},
-    "files": {"errors", "kernel", "poller"},
-    "sockets": {"errors", "kernel", "poller", "files"},
-    "serve": {"tasks", "sockets"},
+    "foreign": {"errors", "kernel", "poller"},
+    "files": {"errors", "kernel", "poller", "foreign"},
+    "network": {"errors", "kernel", "poller"},
+    "sockets": {"errors", "kernel", "poller", "foreign", "files", "network"},
+    "serve": {"kernel", "tasks", "network", "sockets"},
     "wakeup": {"kernel", "poller"},
     "report": {"kernel"},
     "watch": {"errors", "kernel", "report"},
     "debug": {"kernel", "watch"},
     "loop": {"errors", "kernel", "tasks", "timers", "poller", "wakeup", "report", "watch", "debug"},
-    "__init__": {"errors", "kernel", "tasks", "timers", "poller", "files", "sockets", "serve", "watch", "loop"},
+    "__init__": {
+        *("errors", "kernel", "tasks", "timers", "poller", "files", "network", "sockets", "serve", "watch", "loop"),
+    },
     "battery": {"errors", "kernel", "tasks", "timers", "watch", "loop"},
     "testing": {"timers", "watch", "loop", "battery"},
     "__main__": {"serve", "__init__"},
@@ -52,7 +56,7 @@ TOP_LEVEL = {
     *("minisched", "demos", "tests", "pyproject.toml", "ARCHITECTURE.md", "README.md", "LICENSE", "CHANGES.md"),
     *("CONTRIBUTING.md", ".ci", ".gitignore", ".pre-commit-config.yaml"),
 }
-BORROWED = {("sockets", "_accept"), ("loop", "_local")}  # private names of the standard library: (module, name)
+BORROWED = {("network", "_accept"), ("loop", "_local")}  # private names of the standard library: (module, name)
 
 
 @cache

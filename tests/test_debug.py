@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 
 import pytest
 
@@ -131,3 +132,41 @@ def test_a_coroutine_is_pythons_own_to_warn_of():
 
     with pytest.warns(RuntimeWarning, match="was never awaited"):
         run(main(), debug=True)
+
+
+def test_what_a_function_has_dropped_is_not_kept_alive():
+    class Thing:
+        pass
+
+    def main():
+        thing = Thing()
+        alive = weakref.ref(thing)
+        namespace.plain()
+        yield
+        del thing
+        yield
+        return alive()
+
+    def method_of_a_local():
+        local, thing = namespace, Thing()
+        alive = weakref.ref(thing)
+        local.plain()
+        yield
+        del thing
+        yield
+        return alive()
+
+    assert run(main(), debug=True) is run(method_of_a_local(), debug=True) is None
+
+
+def test_a_method_that_is_inherited_is_found():
+    class Inherits(Namespace):
+        pass
+
+    def main():
+        inherits = Inherits()
+        inherits.method()
+        yield
+
+    ((text, _),) = warned(main(), debug=True)
+    assert text.startswith("`inherits.method()` made at")

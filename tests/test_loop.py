@@ -31,6 +31,7 @@ from minisched import (
     run,
     testing,
 )
+from minisched._selectors2 import default_selector
 from minisched.errors import TaskCancelled
 from minisched.loop import BATCH
 from minisched.poller import Poller
@@ -427,6 +428,24 @@ def test_services_are_closed_the_youngest_first_whatever_happens():
     with pytest.raises(ValueError, match="v"):
         run(main())
     assert log == ["two", "one"]
+
+
+def test_a_run_that_can_not_begin_leaves_nothing_open(monkeypatch):
+    closed = []
+
+    class Selector(default_selector().__class__):
+        def close(self):
+            closed.append(self)
+            super().close()
+
+    def no_files():
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(socket, "socketpair", no_files)
+    selector = Selector()
+    with pytest.raises(OSError, match="Too many open files"):
+        run(answer(), selector=selector)
+    assert closed == [selector]
 
 
 def test_signals_and_hooks_are_as_they_were():

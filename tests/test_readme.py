@@ -163,7 +163,7 @@ def test_the_first_command_starts_an_echo_server_that_ctrl_c_ends(clone, environ
 @pytest.mark.slow
 def test_the_second_command_runs_the_tests(clone, environment):
     environment["PYTEST_ADDOPTS"] = "-m 'not slow'"  # or this test would run itself, for ever
-    assert re.search(r"^\d+ passed\b.* in ", succeed(commands()[1], clone, environment), re.MULTILINE)
+    assert re.search(r"\b\d+ passed\b", succeed(commands()[1], clone, environment))
 
 
 @pytest.mark.slow

@@ -17,7 +17,10 @@ from minisched import (
     Join,
     Listen,
     Read,
+    Socket,
     Spawn,
+    Syscall,
+    SyscallError,
     TaskCancelled,
     Write,
     serve,
@@ -159,7 +162,7 @@ def test_a_handler_that_fails_is_logged_and_its_connection_closed_and_the_others
     peer = run(main())
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("minisched", "ERROR")
-    assert record.getMessage() == f"handler of {peer} failed"
+    assert record.getMessage() == f"handler-2 of {peer} failed"
     assert repr(record.exc_info[1]) == "ZeroDivisionError('on purpose')"
 
 
@@ -175,7 +178,7 @@ def test_a_handler_that_is_no_handler_is_logged_too(caplog, path):
         yield from stopped(server)
 
     run(main())
-    assert [record.getMessage() for record in caplog.records] == ["handler of a Unix peer failed"]
+    assert [record.getMessage() for record in caplog.records] == ["handler-1 of a Unix peer failed"]
 
 
 def test_a_connection_that_the_other_side_broke_off_is_one_line_of_information(caplog):
@@ -196,7 +199,7 @@ def test_a_connection_that_the_other_side_broke_off_is_one_line_of_information(c
     peer = run(main())
     (record,) = caplog.records
     assert (record.levelname, record.exc_info) == ("INFO", None)
-    assert record.getMessage() == f"handler of {peer}: Connection reset by peer"
+    assert record.getMessage() == f"handler-1 of {peer}: Connection reset by peer"
 
 
 def test_to_cancel_a_server_closes_its_listener_and_its_connections():
@@ -302,3 +305,88 @@ def test_handlers_are_named_and_numbered():
         return names
 
     assert run(main()) == ["main", "server", "echo-1", "echo-2"]
+
+
+def test_the_failure_of_a_handlers_child_is_the_handlers_and_ends_no_server(caplog):
+    def child():
+        yield
+        raise ZeroDivisionError("in a child")
+
+    def handler(conn):
+        yield Spawn(child())
+        yield Read(conn, 1)
+
+    def main():
+        server, listener = yield from started(handler)
+        for _ in range(2):
+            with (yield Connect(listener.address)) as conn:
+                assert (yield Read(conn, 1)) == b""
+        yield from stopped(server)
+
+    run(main())
+    assert [record.exc_info[0] for record in caplog.records] == [ExceptionGroup] * 2
+
+
+def test_a_connection_is_closed_when_the_handlers_children_have_ended_and_not_before():
+    def child(conn):
+        yield Write(conn, (yield Read(conn, 100)).upper())
+
+    def handler(conn):
+        yield Spawn(child(conn))
+
+    def main():
+        server, listener = yield from started(handler)
+        with (yield Connect(listener.address)) as conn:
+            yield Write(conn, b"late")
+            assert (yield Read(conn, 100)) == b"LATE"
+            assert (yield Read(conn, 100)) == b""
+        yield from stopped(server)
+
+    run(main())
+
+
+def test_when_a_run_is_broken_off_connections_are_closed_too():
+    class Broken(Syscall[None]):
+        __slots__ = ()
+
+        def handle(self, kernel, task):
+            kernel.resume(task)
+
+    kept = []
+
+    def handler(conn):
+        kept.append(conn)
+        yield Read(conn, 1)
+
+    def main():
+        _, listener = yield from started(handler)
+        with (yield Connect(listener.address)):
+            yield from until(lambda: kept)
+            yield Broken()
+
+    with pytest.raises(SyscallError, match="was woken while it is running"):
+        run(main())
+    assert kept[0].fileno() == -1
+
+
+def test_a_connection_that_was_aborted_before_it_was_accepted_ends_no_server(monkeypatch):
+    accept, aborted = Socket.try_accept, []
+
+    def abort_first(listener):
+        conn = accept(listener)
+        if not aborted:
+            aborted.append(conn.close())
+            raise ConnectionAbortedError("gone")
+        return conn
+
+    monkeypatch.setattr(Socket, "try_accept", abort_first)
+
+    def main():
+        server, listener = yield from started(echo)
+        with (yield Connect(listener.address)), (yield Connect(listener.address)) as conn:
+            yield Write(conn, b"x")
+            assert (yield Read(conn, 1)) == b"x"
+        yield from stopped(server)
+
+    run(main())
+    assert aborted

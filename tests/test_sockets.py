@@ -307,7 +307,7 @@ def test_accept_says_what_it_takes():
 def test_a_connection_that_can_not_be_wrapped_is_closed(monkeypatch):
     class Refusing(Socket):
         def try_accept(self):
-            monkeypatch.setattr("minisched.sockets.Socket", refuse)
+            monkeypatch.setattr("minisched.network.Socket", refuse)
             try:
                 return super().try_accept()
             finally:
@@ -581,7 +581,7 @@ def test_a_socket_that_is_dropped_without_being_closed_is_warned_about_by_python
         plain.close()
         del ours
 
-    with pytest.warns(ResourceWarning, match="unclosed <minisched.sockets.Socket"):
+    with pytest.warns(ResourceWarning, match="unclosed <minisched.network.Socket"):
         run(main())
         gc.collect()
 
@@ -683,3 +683,13 @@ def test_ten_connections_leave_no_number_open():
             assert len((yield Ask(watched))) <= 1
 
     run(main())
+
+
+def test_a_socket_can_not_be_made_to_block():
+    with Socket() as sock:
+        for call in (lambda: sock.setblocking(True), lambda: sock.settimeout(5), lambda: sock.settimeout(None)):
+            with pytest.raises(SyscallError, match="a Socket never blocks"):
+                call()
+        sock.setblocking(False)
+        sock.settimeout(0)
+        assert sock.gettimeout() == 0

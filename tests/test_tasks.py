@@ -20,6 +20,7 @@ from minisched import (
     SyscallError,
     TaskCancelled,
 )
+from minisched.tasks import Family
 from minisched.testing import check_syscall, run
 
 
@@ -678,3 +679,33 @@ def test_what_the_tasks_calls_look_like():
 
     body = ["Spawn(sleeper)", "Join(child)", "Cancel(child)", "JoinAll()", "CurrentTask()", "Pause()"]
     assert run(main()) == body
+
+
+def test_what_is_to_be_called_at_a_tasks_end_is_told_and_may_deal_with_its_failure():
+    told = []
+
+    def main():
+        family = (yield CurrentTask()).kernel.service(Family)
+        for deals in (True, False):
+            task = yield Spawn(failing(1, ValueError("v")), keep=True)
+            family.at_end[task] = lambda task, deals=deals: told.append(task.failure) or deals
+            yield Spawn(sleeper(5))
+            yield Sleep(2)
+            assert family.at_end == {}
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(main())
+    assert len(told) == 2 and caught.value.exceptions == (told[1],)
+
+
+def test_what_is_to_be_called_at_the_end_of_a_task_that_never_ended_is_called_at_the_end_of_the_run():
+    told = []
+
+    def main():
+        task = yield CurrentTask()
+        task.kernel.service(Family).at_end[task] = lambda task: told.append(task.name)
+        task.kernel.misuse("stop here")
+
+    with pytest.raises(SyscallError, match="stop here"):
+        run(main())
+    assert told == ["main"]

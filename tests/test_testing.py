@@ -211,9 +211,7 @@ def test_a_wrong_syscall_is_told_in_words_what_is_wrong(kind, words):
 
 
 def test_a_wait_that_can_be_given_up_is_not_one_that_can_not():
-    with pytest.raises(
-        AssertionError, match="saw: cancelled; expected: result, then cancelled later"
-    ):
+    with pytest.raises(AssertionError, match="saw: cancelled; expected: result, then cancelled later"):
         check_syscall(event_of(WaitFor), cancellable=False)
 
 
