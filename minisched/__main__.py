@@ -20,6 +20,7 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 from . import Read, Socket, TextTrace, Write, __version__, run, serve, serve_unix
+from .loop import load as load_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def load(file: str) -> ModuleType:
     sys.path.insert(0, str(path.parent.absolute()))
     sys.modules.setdefault(path.stem, module)  # dataclasses and pickle look there; never hide a module in use
     assert spec.loader is not None
-    spec.loader.exec_module(module)
+    why = f'{file} calls run(...) while it is loaded: put that under `if __name__ == "__main__":`'
+    load_program(why, partial(spec.loader.exec_module, module))
     return module
 
 

@@ -122,9 +122,12 @@ def not_a_syscall(task: Task, thing: object) -> SyscallError:
         )
     if isinstance(thing, type):
         return SyscallError(f"task {task.name!r} yielded the class {name}; a call is missing? (yield {name}(...))")
-    return SyscallError(
-        f"task {task.name!r} yielded {thing!r}, which is not a syscall; yield a Syscall, or nothing to let others run"
-    )
+    if isinstance(thing, type(task)):
+        return SyscallError(f"task {task.name!r} yielded a task; to wait for its end, yield Join(task)")
+    mend = "yield a Syscall, or nothing to let others run"
+    if isinstance(thing, (bytes, int)):
+        mend = "was it the result of a call, as of sock.recv(10)? Ask for it instead: yield Read(sock, 10)"
+    return SyscallError(f"task {task.name!r} yielded {thing!r}, which is not a syscall; {mend}")
 
 
 def check_body(gen: object) -> None:
@@ -140,7 +143,9 @@ def check_body(gen: object) -> None:
     if callable(gen):
         raise SyscallError(f"{name} is a function, not a task: call it, {name}(...)")
     if hasattr(gen, "__aiter__"):
-        raise SyscallError(f"{name} is an async generator, not a task: use `async for` in a coroutine")
+        raise SyscallError(f"{name} is an async generator, not a task: in an `async def`, `await` in place of `yield`")
+    if gen is None:
+        raise SyscallError("None is not a task: the function has run already, since there is no `yield` in it")
     if hasattr(gen, "handle"):
         raise SyscallError(f"{gen!r} is a syscall, not a task: yield it, or put it in a generator function")
     raise SyscallError(f"{gen!r} is not a task: a task is what a generator function or an `async def` returns")

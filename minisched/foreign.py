@@ -56,7 +56,7 @@ class Foreign:
     def __init__(self, file: Any) -> None:
         if isinstance(file, (io.BufferedIOBase, io.TextIOBase)):
             raise TypeError(
-                f"{file!r} has a buffer, which would be bypassed: open it with buffering=0, or pass its fileno()"
+                f"{file!r} has a buffer, which would be bypassed: pass its fileno(), or open it with buffering=0"
             )
         try:
             self.fd: int = file if isinstance(file, int) else file.fileno()

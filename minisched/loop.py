@@ -24,17 +24,17 @@ from collections import deque
 
 from . import report
 from .debug import Debug
-from .errors import Deadlock, SyscallError, TaskCancelled
+from .errors import Deadlock, SyscallError
 from .kernel import DONE, ENDING, Kernel, Task
 from .poller import Poller
-from .tasks import Family, ended, outcome
+from .tasks import Family, ended, failure
 from .timers import Timers
 from .wakeup import Wakeup
 from .watch import Watchers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
     from typing import Any, TypeVar
 
     from ._selectors2 import Selector
@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 BATCH = 61  # turns between two looks at files and timers
 SLOW = 0.001  # seconds that a batch should not exceed
 
-_thread = thread_local()  # `busy` while a run goes on in this thread
+INSIDE = "run inside run: a task spawns another task (yield Spawn(...)) or yields from it"
+_thread = thread_local()  # `busy`: why no run can begin in this thread
 
 
 def run(
@@ -70,21 +71,35 @@ def run(
     event. `debug` looks for generators and syscalls that are made and never
     run (None: under pytest).
     """
-    if getattr(_thread, "busy", False):
+    busy = getattr(_thread, "busy", "")
+    if busy:
         if hasattr(main, "close"):
             main.close()
-        raise SyscallError("run inside run: a task spawns another task (yield Spawn(...)) or yields from it")
+        raise SyscallError(busy)
     if debug is None:
         debug = "PYTEST_CURRENT_TEST" in os.environ
-    _thread.busy = True
+    _thread.busy = INSIDE
     try:
         loop = Loop(ready, clock, selector, [*watch, Debug()] if debug else watch)
         try:
-            return loop.run(main)
+            task = loop.run(main)
         finally:
             loop.close()
     finally:
-        _thread.busy = False
+        _thread.busy = ""
+    error = loop.outcome(task)
+    if error is not None:
+        raise error  # here, so that no other frame of ours comes before the program's own
+    return task.result
+
+
+def load(why: str, execute: Callable[[], object]) -> None:
+    """Call `execute()`, which imports a program; a `run` in it is refused with the sentence `why`."""
+    _thread.busy = why
+    try:
+        execute()
+    finally:
+        _thread.busy = ""
 
 
 class Loop:
@@ -108,8 +123,8 @@ class Loop:
             kernel.watch = watch[0] if len(watch) == 1 else Watchers(watch)
             kernel.watch.start(kernel)
 
-    def run(self, body: Any) -> Any:
-        """Run main to its end."""
+    def run(self, body: Any) -> Task:
+        """Run main to its end; return it."""
         main = self.kernel.spawn(body, None)
         self.wakeup.take_signals()
         sys.set_asyncgen_hooks(finalizer=self._generator_dropped)
@@ -121,7 +136,7 @@ class Loop:
         except BaseException as error:
             self._abandon(error)
             raise
-        return self._result(main)
+        return main
 
     def _wait(self, main: Task) -> None:
         """Wait: files, then what threads and signals have asked for."""
@@ -160,14 +175,13 @@ class Loop:
         if not self.kernel.ready:
             raise self.deadlock
 
-    def _result(self, main: Task) -> Any:
-        """Return main's result, or raise why the run ended."""
-        cause = main.failure
-        if self.family.quit is not None:
-            raise self.family.quit from cause
-        if self.deadlock is not None:
-            raise self.deadlock from cause
-        return outcome(main)
+    def outcome(self, main: Task) -> BaseException | None:
+        """Return what `run` has to raise; None if main returned."""
+        error = self.family.quit or self.deadlock
+        if error is None:
+            return failure(main)
+        error.__cause__ = main.failure
+        return error
 
     def _abandon(self, error: BaseException) -> None:
         """End the run at once: undo every wait and close every generator, children before parents."""
@@ -206,6 +220,3 @@ class Loop:
         sys.set_asyncgen_hooks(*self.hooks)
         for service in reversed(list(self.kernel.services.values())):
             service.close()
-
-
-__all__ = ["Loop", "TaskCancelled", "run"]

@@ -122,20 +122,19 @@ class Family(Service):
             if not dealt_with and not (task.keep and task in self.joiners):
                 self._tell_parent(task, task.failure)
         for joiner in self.joiners.pop(task, ()):  # looked up now: the cancellation took some away
-            if task.failure is not None:
-                self.kernel.throw(joiner, task.failure)
-            elif task.cancelled:
-                self.kernel.throw(joiner, was_cancelled(task))
+            error = failure(task)
+            if error is not None:
+                self.kernel.throw(joiner, error)
             else:
                 self.kernel.resume(joiner, task.result)
 
-    def _tell_parent(self, task: Task, failure: BaseException) -> None:
+    def _tell_parent(self, task: Task, error: BaseException) -> None:
         parent = task.spawner
         if parent is not None:
             parent.failed = parent.failed or {}
             parent.failed[task] = None
             if not task.keep:
-                self.kernel.cancel(parent, f"its child {task.name!r} failed: {brief(failure)}", task)
+                self.kernel.cancel(parent, f"its child {task.name!r} failed: {brief(error)}", task)
 
     def _group(self, task: Task, failed: list[Task]) -> BaseException:
         """Return a task's own failure and its children's as one group, in this order."""
@@ -218,7 +217,10 @@ class Join(Syscall["Any"]):
         if joined.place == DONE:
             if joined.keep and joined.spawner is not None and joined.spawner.failed:
                 joined.spawner.failed.pop(joined, None)  # its failure is stated here, so no longer there
-            return outcome(joined)
+            error = failure(joined)
+            if error is not None:
+                raise error
+            return joined.result
         ancestor: Task | None = task
         while ancestor is not None:
             if ancestor is joined:
@@ -294,18 +296,13 @@ def ended(task: Task, error: BaseException | None) -> None:
     task.kernel.service(Family).ended(task, error)
 
 
-def outcome(task: Task) -> Any:
-    """Return the result of a task that is done, or raise what it raised."""
+def failure(task: Task) -> BaseException | None:
+    """Return what is raised to who asks for the result of a task that is done; None if it has one."""
     if task.failure is not None:
-        raise task.failure.with_traceback(task.trace)
+        return task.failure.with_traceback(task.trace)
     if task.cancelled:
-        raise was_cancelled(task)
-    return task.result
-
-
-def was_cancelled(task: Task) -> TaskCancelled:
-    """Return the error for the joiner of a cancelled task."""
-    return TaskCancelled(task, task.cause[0] if task.cause is not None else None)
+        return TaskCancelled(task, task.cause[0] if task.cause is not None else None)
+    return None
 
 
 def own_task(kernel: Kernel, task: object, verb: str) -> Task:

@@ -171,8 +171,12 @@ scopes: a scope entered after a cancellation is not told
 +     pass
 
 tasks: the failure of a kept child that nobody joins is lost
-- not (task.keep and joiners)
+- not (task.keep and task in self.joiners)
 + not task.keep
+
+tasks: a failure that was dealt with is the parent's all the same
+- if not dealt_with and not
++ if not
 
 tasks: a failure that was joined late is stated twice
 - spawner.failed.pop(joined, None)

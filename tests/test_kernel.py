@@ -333,7 +333,8 @@ async def async_generator():
         (generator(), r"a generator, generator\(\); a missing `from`\? \(yield from generator\(\)\)"),
         (coroutine(), r"a coroutine, coroutine\(\); in a generator, `yield from` a generator"),
         (Give, r"the class Give; a call is missing\? \(yield Give\(...\)\)"),
-        (7, r"7, which is not a syscall"),
+        (b"hey", r"b'hey', which is not a syscall; was it the result of a call, as of sock.recv\(10\)\?"),
+        ("hey", r"'hey', which is not a syscall; yield a Syscall, or nothing to let others run"),
     ],
 )  # fmt: skip
 def test_what_is_not_a_syscall_raises_at_its_yield_and_names_the_mend(kernel, yielded, sentence):
@@ -362,7 +363,8 @@ def started():
     [
         (generator, r"generator is a function, not a task: call it, generator\(...\)"),
         (started(), r"generator\(\) has been started already; a task needs a fresh one: call generator\(...\) again"),
-        (async_generator(), "async_generator is an async generator, not a task"),
+        (async_generator(), "async_generator is an async generator, not a task: in an `async def`, `await` in place"),
+        (None, "None is not a task: the function has run already, since there is no `yield` in it"),
         (Give(), r"Give\(None\) is a syscall, not a task: yield it, or put it in a generator function"),
         (7, "7 is not a task: a task is what a generator function or an `async def` returns"),
     ],
@@ -379,6 +381,20 @@ def wrong(kernel, action):
     with pytest.raises(SyscallError) as caught:
         kernel.turns(10)
     return str(caught.value)
+
+
+def test_a_task_that_is_yielded_is_told_of_join(kernel):
+    seen = []
+
+    def main():
+        try:
+            yield task
+        except SyscallError as error:
+            seen.append(str(error))
+
+    task = kernel.spawn(main())
+    kernel.turns(5)
+    assert seen == ["task 'main' yielded a task; to wait for its end, yield Join(task)"]
 
 
 def test_to_resume_a_task_that_is_not_parked_ends_the_run(kernel):
@@ -458,7 +474,7 @@ def test_a_parked_task_is_undone_once_and_thrown_cancelled(kernel):
     crank(kernel)
     kernel.cancel(task, "why")
     kernel.cancel(task, "again")
-    assert (wait.undone, task.state) == ([task], "ready")
+    assert (wait.undone, task.state, task.own) == ([task], "ready", ("why", None))
     crank(kernel)
     assert log == ["Cancelled", "end"]
 
@@ -545,6 +561,15 @@ def test_a_task_that_was_cancelled_before_it_ran_runs_to_its_first_checkpoint(ke
     kernel.cancel(kernel.spawn(body()))
     crank(kernel, 2)
     assert log == ["runs", "cleanup"]
+
+
+def test_a_child_that_is_spawned_in_a_cancelled_scope_is_told_at_its_first_checkpoint(kernel):
+    log = []
+    task = kernel.spawn(log_of([], Wait()))
+    kernel.cancel(task)
+    kernel.spawn(log_of(log, Unseen(1), Give(2)), parent=task)
+    kernel.turns(10)
+    assert log == [1, "Cancelled", "end"]
 
 
 def test_a_wait_that_can_not_be_given_up_keeps_the_cancellation(kernel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minisched import JoinAll, Pause, Sleep, Spawn, Syscall, SyscallError, TaskCancelled, run
+from minisched import Cancel, Join, JoinAll, Pause, Sleep, Spawn, Syscall, SyscallError, TaskCancelled, run
 from minisched.errors import Cancelled, without_cancelled
 from minisched.kernel import Scope
 from minisched.scopes import enter, leave
@@ -125,6 +125,33 @@ def test_a_shield_hides_what_is_outside_and_no_longer():
     assert (run_virtually(main()), log) == (True, ["shielded", "cancelled"])
 
 
+def test_a_task_that_waits_behind_a_shield_is_not_woken():
+    def shielded():
+        with (yield Within(shield=True)) as shield:
+            yield Sleep(2)
+        return shield.kernel.service(Timers).now()
+
+    def main():
+        task = yield Spawn(shielded())
+        yield Sleep(1)
+        yield Cancel(task)
+        return (yield Join(task))
+
+    assert run_virtually(main()) == 2
+
+
+def test_a_scope_that_is_entered_in_a_cancelled_one_is_cancelled():
+    def main():
+        with (yield Within()) as outer:
+            outer.cancel()
+            with (yield Within()):
+                yield
+            pytest.fail("the outer scope takes it")
+        return outer.cancelled
+
+    assert run_virtually(main()) is True
+
+
 def test_a_timeout_within_a_shield_within_a_cancelled_scope_takes_its_own():
     def main():
         with (yield Within()) as outer:
@@ -208,7 +235,12 @@ def test_a_scope_that_is_never_left_ends_with_its_task():
         (yield Within()).__enter__()
         yield
 
-    run_virtually(main())
+    def cancelled():
+        scope = (yield Within()).__enter__()
+        scope.cancel()
+        yield
+
+    assert run_virtually(main()) is run_virtually(cancelled()) is None  # the scope takes its Cancelled all the same
 
 
 def test_a_child_belongs_to_the_scope_it_was_spawned_in():
@@ -293,13 +325,17 @@ def test_except_star_wraps_cancelled_in_a_group_and_the_scope_takes_it_out():
 
 
 def test_other_errors_pass_a_cancelled_scope():
+    scopes = []
+
     def main():
         with (yield Within()) as scope:
+            scopes.append(scope)
             scope.cancel()
             raise ValueError("v")
 
     with pytest.raises(ValueError, match="v"):
         run_virtually(main())
+    assert scopes[0].cancelled is False
 
 
 def test_main_that_is_cancelled_from_inside_is_task_cancelled():

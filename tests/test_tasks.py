@@ -308,20 +308,14 @@ def test_a_daemon_may_have_children():
 def test_a_task_that_failed_cancels_its_children_and_waits_for_them():
     log = []
 
-    def child():
-        try:
-            yield Sleep(10)
-        finally:
-            log.append("cleanup")
-
     def main():
-        yield Spawn(child())
+        yield Spawn(logged(log, 10, "child"))
         yield Sleep(1)
         raise ValueError("v")
 
     with pytest.raises(ValueError, match="v"):
         run(main())
-    assert log == ["cleanup"]
+    assert log == ["child cancelled: its parent 'main' did not return (by task 'main')"]
 
 
 def test_an_ending_task_that_is_cancelled_cancels_its_children():
