@@ -9,7 +9,7 @@ Not here: what a syscall is for; that its author tests.
 
 from __future__ import annotations
 
-from types import GeneratorType
+from types import CoroutineType, GeneratorType
 
 from .errors import Cancelled, Deadlock, SyscallError, TaskCancelled
 from .kernel import PARKED, READY, Syscall, Task
@@ -41,6 +41,8 @@ def check_syscall(make: Callable[[], Any], *, cancellable: bool = True) -> None:
     >>> from minisched import Sleep
     >>> check_syscall(lambda: Sleep(1))
     """
+    if not callable(make):
+        raise TypeError(f"check_syscall takes a function that makes the call: check_syscall(lambda: {make!r})")
     first = Trial(make)
     done_at = first.completes()
     if cancellable:
@@ -61,7 +63,7 @@ class Trial(Watcher):
     def __init__(self, make: Callable[[], Any]) -> None:
         self.make = make
         self.log: list[str] = []
-        self.cancel_on_wake = False
+        self.cancel_on_wake = self.has_parked = False
         self.clock = VirtualClock()
         self.call: Any = None
         self.verdict: AssertionError | None = None
@@ -78,10 +80,15 @@ class Trial(Watcher):
         if self.cancel_on_wake and task is self.subject:
             self.kernel.cancel(task, "in the turn of its result")
 
+    def park(self, task: Task, call: Syscall[Any]) -> None:
+        self.has_parked = self.has_parked or task is self.subject
+
     def _body(self) -> Generator[Any, Any, None]:
         try:
-            yield self.call
+            result = yield self.call
             self.log.append("result")
+            if isinstance(result, GeneratorType | CoroutineType):
+                self._wrong("handle() returned a generator: it is a plain function, which can't yield")
         except Cancelled:
             self.log.append("cancelled")
             raise
@@ -102,7 +109,9 @@ class Trial(Watcher):
             made = yield from made  # pyright: ignore[reportUnknownVariableType]
         parts: list[Any] = [*made, None, None] if isinstance(made, tuple) else [made, None, None]
         self.call, self.complete, self.clean = parts[:3]
+        self.before = slots(self.call)
         assert isinstance(self.call, Syscall), f"make() has to return a syscall, not {self.call!r}"
+        assert self.complete is None or callable(self.complete), f"complete is a plain call, not {self.complete!r}"
         me = yield CurrentTask()
         self.subject = self.kernel.spawn(self._body(), "subject", me, keep=True)
 
@@ -121,12 +130,18 @@ class Trial(Watcher):
         except Exception:
             pass  # the log says it
         if done_at is not None:
-            if self.complete is not None:
-                self.complete()
+            self._complete()
             yield SleepUntil(done_at + 1)
         for kind, service in self.kernel.services.items():
             if self.subject in list(service.tasks()):
                 self._wrong(f"{kind.__name__} still holds its task, which is {self.subject.state}")
+
+    def _complete(self) -> None:
+        """Bring about what the subject waits for; nothing to do, if it completes by itself."""
+        if self.complete is not None:
+            done = self.complete()
+            if isinstance(done, Syscall | GeneratorType | CoroutineType):
+                self._wrong(f"complete() returned {done!r}, which nobody ran: it is a plain call")
 
     def _run(self, program: Callable[[], Generator[Any, Any, object]], moment: str) -> None:
         """Run a trial; put into words what breaks it."""
@@ -148,6 +163,20 @@ class Trial(Watcher):
             self._wrong(f"{moment}, its task was never woken: nobody resumed it or threw into it")
         if isinstance(error, SyscallError):
             self._wrong(f"{moment}, a rule of the kernel was broken: {error}")
+        if isinstance(error, AssertionError) and hasattr(self, "subject"):  # of Kernel.check
+            self._wrong(f"{moment}, {str(error).partition('<Task')[0]}its task, {self._why_held()}")
+
+    def _why_held(self) -> str:
+        """Say why a service still holds the subject, which is not parked."""
+        subject = self.subject
+        thrown: Any = subject.value
+        if subject.cause is not None:
+            return "which was cancelled: the undo given to `kernel.park` does not forget the wait"
+        if self.has_parked:
+            return "which was woken: what wakes it has to forget it, too"
+        if subject.step == subject.throw_in:
+            return f"although `handle` raised {thrown[0]!r}"
+        return "which is not parked: call `kernel.park(task, undo)`"
 
     def _wrong(self, what: str) -> None:
         self.verdict = AssertionError(f"{self.call!r}: {what}")
@@ -167,11 +196,14 @@ class Trial(Watcher):
 
         def program() -> Generator[Any, Any, None]:
             yield from self._park()
-            if self.complete is not None:
-                self.complete()
+            self._complete()
             yield from self._finish()
 
         self._run(program, "when it completes")
+        if slots(self.call) != self.before:
+            self._wrong(
+                "`handle` changed the syscall itself: two tasks may yield the same one, so its state goes elsewhere"
+            )
         self._expect("result", moment="when it completes", otherwise="Does what ends the wait call kernel.resume?")
         return self.clock.now()
 
@@ -198,7 +230,7 @@ class Trial(Watcher):
             timers.call_at(deadline, lambda: self.kernel.cancel(self.subject, "the deadline"))
             yield from self._park()
             if self.complete is not None:
-                timers.call_at(deadline, self.complete)
+                timers.call_at(deadline, self._complete)
             yield from self._finish(done_at)
 
         moment = "when its deadline comes, and in the same turn what it waited for"
@@ -225,8 +257,7 @@ class Trial(Watcher):
         def program() -> Generator[Any, Any, None]:
             yield from self._park()
             self.cancel_on_wake = True
-            if self.complete is not None:
-                self.complete()
+            self._complete()
             yield from self._finish()
 
         moment = "when a cancellation comes in the turn of its result"
@@ -239,8 +270,7 @@ class Trial(Watcher):
         def program() -> Generator[Any, Any, None]:
             yield from self._park()
             self.kernel.cancel(self.subject, "in vain")
-            if self.complete is not None:
-                self.complete()
+            self._complete()
             yield from self._finish()
 
         moment = "when it is cancelled, which has to wait"
@@ -279,3 +309,9 @@ class Trial(Watcher):
             if notes:
                 self._wrong(f"{moment}, {notes}")
         self._expect("closed", moment=moment, otherwise="Its generator is closed then.")
+
+
+def slots(call: object) -> dict[str, object]:
+    """Return what a syscall holds, by name."""
+    names = [name for kind in type(call).__mro__ for name in vars(kind).get("__slots__", ())]
+    return {**{name: getattr(call, name, None) for name in names}, **getattr(call, "__dict__", {})}

@@ -66,10 +66,9 @@ def run(
     cleaning up (a second Ctrl-C does not wait for that); Deadlock if nobody
     can ever go on; SyscallError if a rule of the kernel was broken.
 
-    `ready` is another queue of ready tasks, `clock` another clock, `selector`
-    another selector (it is closed at the end), `watch` who is told of each
-    event. `debug` looks for generators and syscalls that are made and never
-    run (None: under pytest).
+    `ready`, `clock`, `selector`: others than the usual ones (the selector is
+    closed at the end). `watch`: who is told of each event. `debug`: look for
+    what is made and never run (None: under pytest).
     """
     busy = getattr(_thread, "busy", "")
     if busy:

@@ -40,7 +40,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "battery": {"errors", "kernel", "tasks", "timers", "watch", "loop"},
     "testing": {"timers", "watch", "loop", "battery"},
-    "__main__": {"serve", "__init__"},
+    "__main__": {"loop", "serve", "__init__"},
 }
 
 # What only type checkers import, where it is not in the table above.

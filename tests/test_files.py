@@ -472,7 +472,7 @@ def test_a_file_with_a_buffer_is_refused_with_a_way_out(opened, tmp_path):
     (tmp_path / "regular").write_bytes(b"x")
 
     def main(file):
-        with pytest.raises(TypeError, match=r"has a buffer.*open it with buffering=0, or pass its fileno"):
+        with pytest.raises(TypeError, match=r"has a buffer.*pass its fileno\(\), or open it with buffering=0"):
             yield Read(file, 5)
         with pytest.raises(TypeError, match="has a buffer"):
             yield Write(file, b"x")

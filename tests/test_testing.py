@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from minisched import CurrentTask, Now, Pause, Read, Sleep, Spawn, Syscall, battery, testing
+from minisched import CurrentTask, Now, Pause, Read, Service, Sleep, Spawn, Syscall, Timers, battery, testing
 from minisched.testing import Checker, VirtualClock, check_syscall, golden, run
 
 
@@ -171,10 +171,6 @@ class Fails(WaitFor):
         raise OSError("broken")
 
 
-class LosesTheResult(WaitFor):
-    """Its event takes the result back when the task is cancelled."""
-
-
 def event_of(kind):
     def make():
         event = Event()
@@ -215,24 +211,79 @@ def test_a_wait_that_can_be_given_up_is_not_one_that_can_not():
         check_syscall(event_of(WaitFor), cancellable=False)
 
 
-def test_a_service_that_still_holds_the_task_is_named():
-    from minisched import Service
+class Keeper(Service):
+    """Tells of all that it was ever given."""
 
-    class Keeper(Service):
-        def __init__(self, kernel):
-            super().__init__(kernel)
-            self.kept = []
+    def __init__(self, kernel):
+        super().__init__(kernel)
+        self.kept = []
 
-        def tasks(self):
-            return [task for task in self.kept if task.state != "ready"]
+    def tasks(self):
+        return self.kept
 
-    class Kept(WaitFor):
-        def handle(self, kernel, task):
-            kernel.service(Keeper).kept.append(task)
-            super().handle(kernel, task)
 
-    with pytest.raises(AssertionError, match="Keeper still holds"):
-        check_syscall(event_of(Kept))
+class LeftAfterItsEnd(WaitFor):
+    def handle(self, kernel, task):
+        kernel.service(Keeper).kept.append(task)
+        super().handle(kernel, task)
+
+
+class WrongUndo(Syscall[None]):
+    """A timer that is not forgotten, and which its service tells of."""
+
+    __slots__ = ()
+
+    def handle(self, kernel, task):
+        timers = kernel.service(Timers)
+        timers.wake_at(timers.now() + 1, task)
+        kernel.park(task, undo=lambda: None)
+
+
+class DoesNotPark(WrongUndo):
+    def handle(self, kernel, task):
+        kernel.service(Timers).wake_at(1, task)
+
+
+class ParksWithoutUndo(WrongUndo):
+    def handle(self, kernel, task):
+        kernel.service(Timers).wake_at(1, task)
+        kernel.park(task)
+
+
+class IsAGenerator(WaitFor):
+    def handle(self, kernel, task):
+        yield
+
+
+class ChangesItself(WaitFor):
+    __slots__ = ("task",)
+
+    def handle(self, kernel, task):
+        self.task = task
+        super().handle(kernel, task)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (event_of(LeftAfterItsEnd), "Keeper still holds its task, which was woken: what wakes it has to forget it, too"),
+        (WrongUndo, "when it is cancelled while parked, .* Timers still holds its task, which was cancelled: the undo"),
+        (DoesNotPark, r"Timers still holds its task, which is not parked: call `kernel.park\(task, undo\)`"),
+        (ParksWithoutUndo, "Timers still holds its task, although `handle` raised TypeError.*missing 1 required"),
+        (event_of(IsAGenerator), r"handle\(\) returned a generator: it is a plain function, which can't yield"),
+        (event_of(ChangesItself), "`handle` changed the syscall itself: two tasks may yield the same one"),
+        (lambda: (WaitFor(Event()), lambda: Sleep(1)), r"complete\(\) returned Sleep\(1\), which nobody ran: it is a plain"),
+        (lambda: (WaitFor(Event()), 7), "complete is a plain call, not 7"),
+    ],
+)  # fmt: skip
+def test_other_mistakes_of_those_who_begin_are_told_in_words_too(make, words):
+    with pytest.raises(AssertionError, match=words):
+        check_syscall(make)
+
+
+def test_the_call_itself_in_place_of_a_function_that_makes_it():
+    with pytest.raises(TypeError, match=r"takes a function that makes the call: check_syscall\(lambda: Sleep\(1\)\)"):
+        check_syscall(Sleep(1))
 
 
 def test_what_make_returns_has_to_be_a_syscall():
