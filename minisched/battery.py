@@ -81,7 +81,7 @@ class Trial(Watcher):
             self.kernel.cancel(task, "in the turn of its result")
 
     def park(self, task: Task, call: Syscall[Any]) -> None:
-        self.has_parked = self.has_parked or task is self.subject
+        self.has_parked = self.has_parked or task is getattr(self, "subject", None)
 
     def _body(self) -> Generator[Any, Any, None]:
         try:

@@ -31,6 +31,25 @@ class Debug(Watcher):
 
     def __init__(self) -> None:
         self.seen: dict[CodeType, None] = {}
+        self.warned: dict[tuple[CodeType, int], None] = {}
+        self.unstarted: dict[Any, None] = {}  # the generators of tasks that have not begun
+
+    def spawn(self, task: Task) -> None:
+        body: Any = task.gen
+        name = getattr(body, "__name__", body)
+        if getattr(body, "gi_frame", body) is None:
+            warnings.warn(f"{name}() was spawned, and has ended before: a task needs a fresh one", RuntimeWarning, 1)
+        if body in self.unstarted:
+            warnings.warn(f"{name}() was spawned twice: a task needs a generator of its own", RuntimeWarning, 1)
+        self.unstarted[body] = None
+        code = getattr(body, "gi_code", None) or getattr(body, "cr_code", None)
+        if (
+            code is not None and code not in self.seen
+        ):  # now, in case that it never yields; again when it has its locals
+            self._check(code, body)
+
+    def turn(self, task: Task) -> None:
+        self.unstarted.pop(task.gen, None)
 
     def answer(self, task: Task, call: Syscall[Any] | None) -> None:
         self._look(task)
@@ -44,22 +63,20 @@ class Debug(Watcher):
             code: CodeType | None = getattr(body, "gi_code", None) or getattr(body, "cr_code", None)
             if code is not None and code not in self.seen:
                 self.seen[code] = None
-                frame = getattr(body, "gi_frame", None) or getattr(body, "cr_frame", None)
-                if frame is not None:
-                    check_function(code, frame)
+                self._check(code, body)
             body = getattr(body, "gi_yieldfrom", None) or getattr(body, "cr_await", None)
 
-
-def check_function(code: CodeType, frame: FrameType) -> None:
-    """Warn of each statement in the function of `code` that makes what it never runs."""
-    for line, path in dropped_calls(code):
-        made = look_up(path, frame)
-        if not runs_later(made):
-            continue
-        name = ".".join(path)
-        mend = "`yield`" if isinstance(made, type) else "`yield from` or `await`"
-        text = f"`{name}()` made at {code.co_filename}:{line} was never run; a missing {mend}?"
-        warnings.warn_explicit(text, RuntimeWarning, code.co_filename, line)
+    def _check(self, code: CodeType, body: Any) -> None:
+        """Warn of each statement in the function of `code` that makes what it never runs."""
+        frame = getattr(body, "gi_frame", None) or getattr(body, "cr_frame", None)
+        for line, path in dropped_calls(code) if frame is not None else ():
+            made = look_up(path, frame)
+            if runs_later(made) and (code, line) not in self.warned:
+                self.warned[code, line] = None
+                mend = "`yield`" if isinstance(made, type) else "`yield from` or `await`"
+                name = ".".join(path)
+                text = f"`{name}()` made at {code.co_filename}:{line} was never run; a missing {mend}?"
+                warnings.warn_explicit(text, RuntimeWarning, code.co_filename, line)
 
 
 def dropped_calls(code: CodeType) -> Iterator[tuple[int, list[str]]]:

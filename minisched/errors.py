@@ -20,6 +20,8 @@ PACKAGE = __file__.removesuffix("errors.py")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .kernel import Task
 
 
@@ -124,14 +126,25 @@ def not_a_syscall(task: Task, thing: object) -> SyscallError:
         return SyscallError(f"task {task.name!r} yielded the class {name}; a call is missing? (yield {name}(...))")
     if isinstance(thing, type(task)):
         return SyscallError(f"task {task.name!r} yielded a task; to wait for its end, yield Join(task)")
+    if callable(thing):
+        return SyscallError(
+            f"task {task.name!r} yielded the function {name}; a call is missing? (yield from {name}(...))"
+        )
     mend = "yield a Syscall, or nothing to let others run"
     if isinstance(thing, (bytes, int)):
         mend = "was it the result of a call, as of sock.recv(10)? Ask for it instead: yield Read(sock, 10)"
     return SyscallError(f"task {task.name!r} yielded {thing!r}, which is not a syscall; {mend}")
 
 
-def check_body(gen: object) -> None:
-    """Raise the error for what can't become a task. An async-library's coroutine can: it fails when it yields."""
+def check_body(gen: object, parent: Task | None) -> None:
+    """Raise the error for what can't become a task. An async-library's coroutine can: it fails when it yields.
+
+    A generator that has ended, or that another task has, can't be told from a
+    fresh one without making its frame, which would be half of a task's memory:
+    `debug` looks for those.
+    """
+    if parent is not None and parent.place == "done":
+        raise SyscallError(f"task {parent.name!r} is done: it can have no children any more")
     kind = type(gen)
     if (kind is GeneratorType and not gen.gi_suspended and not gen.gi_running) or (  # type: ignore[attr-defined]
         kind is CoroutineType and not gen.cr_suspended and not gen.cr_running  # type: ignore[attr-defined]
@@ -175,6 +188,19 @@ def without_cancelled(error: BaseException) -> BaseException | None:
     """
     if isinstance(error, Cancelled):
         return None
-    if isinstance(error, BaseExceptionGroup):
+    if isinstance(error, BaseExceptionGroup) and find(error, Cancelled) is not None:
         return error.split(Cancelled)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return error
+
+
+def find(error: BaseException, *kinds: type[BaseException]) -> BaseException | None:
+    """Return the first of these kinds in `error`, which may be a group of groups, thousands deep."""
+    todo: list[Any] = [error]
+    while todo:
+        one: BaseException = todo.pop()
+        if isinstance(one, kinds):
+            return one
+        if isinstance(one, BaseExceptionGroup):
+            group: Any = one
+            todo.extend(reversed(group.exceptions))
+    return None

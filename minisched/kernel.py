@@ -1,19 +1,17 @@
 """The kernel: tasks, the syscalls they yield, and the turns that drive them.
 
-Theory of operation. One *turn* takes the first task of the ready queue, sends it the answer it
-waits for, and looks at what it yields next: nothing (to the back of the queue), or a syscall,
-whose `handle` returns the answer, raises it, or *parks* the task and leaves word with somebody
-who will `resume` it or `throw` into it. Cancellation is a tree of scopes, a task being its own
-outermost one: to cancel a scope marks what hangs under it, down to the shields, and wakes who is
-parked there; others are told at each of their checkpoints.
+Theory of operation. One *turn* takes the first task of the ready queue, sends it the answer it waits for, and looks
+at what it yields next: nothing (to the back of the queue), or a syscall, whose `handle` returns the answer, raises it,
+or *parks* the task and leaves word with somebody who will `resume` it or `throw` into it. Cancellation is a tree of
+scopes, a task being its own outermost one: to cancel a scope marks what hangs under it, down to the shields, and wakes
+who is parked there; others are told at each of their checkpoints.
 
 Invariants, asserted by `Kernel.check`:
 1. A live task is in one place: ready, running, parked, or ending (body over, children alive).
-2. Only a parked task has an undo, and a call that it waits for.
-3. What a service says it may wake is parked and alive.
-4. What a scope sees of cancellation (`cause`) is what the tree says.
+2. Only a parked task has an undo, and a call that it waits for; what a service says it may wake is parked.
+3. What a scope sees of cancellation (`cause`) is what the tree says.
 
-Not here: time, files, threads, signals; entering a scope (`scopes`); a task's end (`tasks`).
+Not here: time, files, threads, signals; entering a scope (`scopes`); the end of a task (`tasks`).
 """
 
 from __future__ import annotations
@@ -57,10 +55,7 @@ class Syscall(Asks["Answer"], ABC):
 
     @abstractmethod
     def handle(self, kernel: Kernel, task: Task) -> Answer | None:
-        """Return the answer, raise it, or `kernel.park(task, undo)` and return nothing.
-
-        Never change `self`: two tasks may yield the same object.
-        """
+        """Return the answer, raise it, or `kernel.park(task, undo)`. Never change `self`: others may yield it, too."""
 
     def __iter__(self) -> Generator[Syscall[Answer], Any, Answer]:
         return (yield self)
@@ -169,8 +164,7 @@ class Task(Scope):
         return self.gen.throw(thrown[0].with_traceback(thrown[1]))
 
     def __repr__(self) -> str:
-        waits = f" in {self.call!r}" if self.call is not None else ""
-        return f"<Task {'.'.join(map(str, self.path))} {self.name} {self.state}{waits}>"
+        return f"<Task {'.'.join(map(str, self.path))} {self.name} {self.state}>"
 
 
 class Kernel:
@@ -184,7 +178,7 @@ class Kernel:
         self.ended = ended
         self.ready: deque[Task] = deque[Task]() if ready is None else ready
         self.current: Task | None = None  # whose turn it is
-        self.root = Scope()  # above main; never cancelled
+        self.root = Scope()  # above main
         self.services: dict[type[Service], Service] = {}
         self.watch: Any = None  # a watch.Watcher, told of each event
         self.execute: Callable[[Syscall[Any], Kernel, Task], Any] | None = None  # called instead of `handle`
@@ -193,8 +187,7 @@ class Kernel:
     def turns(self, limit: int) -> None:  # noqa: C901
         """Run turns until `limit` are over or nothing is ready.
 
-        One inlined function, over the bound on complexity, since a call taken out of it costs a
-        bare yield a fifth of its time (measured by `python -m tests.benchmarks switch`).
+        Inlined, over the bound on complexity: each call taken out of it costs a bare yield a fifth of its time.
         """
         ready, watch, execute = self.ready, self.watch, self.execute
         take, put = ready.popleft, ready.append
@@ -226,6 +219,8 @@ class Kernel:
                     task.call = call if task.place is PARKED else None  # pyright: ignore[reportUnnecessaryComparison]
                     if watch is not None:
                         watch.park(task, call)
+                    if task.scope.cause is not None:  # cancelled by its own handler, before it parked
+                        self._interrupt(task)
                     continue
                 task.place = READY
             task.value = value
@@ -267,7 +262,7 @@ class Kernel:
         self, gen: Any, name: str | None = None, parent: Task | None = None, keep: bool = False, daemon: bool = False
     ) -> Task:
         """Make a task of `gen`, at the back of the ready queue, under `parent`'s innermost scope."""
-        errors.check_body(gen)
+        errors.check_body(gen, parent)
         scope = self.root if parent is None else parent.scope
         context = copy_context() if parent is None else parent.context.copy()
         task = Task(self, gen, context, name or gen.__name__, parent)
@@ -285,8 +280,7 @@ class Kernel:
     def park(self, task: Task, undo: Callable[[], object] | None) -> None:
         """Let the running task wait until somebody resumes it or throws into it.
 
-        `undo()` forgets the wait, at most once, when the task is cancelled, and returns how far it
-        came, if that matters (`Cancelled.done`). None: the wait can't be given up.
+        When it is cancelled, `undo()` forgets the wait, and returns what becomes `Cancelled.done`; None: that can't be.
         """
         if task.place is not RUNNING or task is not self.current:
             raise self.misuse(f"park: task {task.name!r} is {task.place}; a handler parks its own task, once")
@@ -326,7 +320,8 @@ class Kernel:
         A parked task's wait is undone and it is thrown Cancelled. One that is ready or running
         gets what is on its way, and Cancelled at its next checkpoint. O(scopes below).
         """
-        if scope.own is None and not (isinstance(scope, Task) and scope.place is DONE):
+        left = scope.place is DONE if isinstance(scope, Task) else scope.task is not None and scope.parent is None
+        if scope.own is None and not left:
             scope.own = (reason, by)
             if self.watch is not None:
                 self.watch.cancel(scope)
@@ -341,16 +336,20 @@ class Kernel:
             if cause is scope.cause:
                 continue
             scope.cause, task = cause, scope.task
-            if cause is not None and task is not None and task.scope is scope and task.undo is not None:
-                self.throw(task, self._cancelled(task, self.forget(task)))
+            if cause is not None and task is not None and task.scope is scope:
+                self._interrupt(task)
             todo.extend(reversed(scope.children))
+
+    def _interrupt(self, task: Task) -> None:
+        if task.undo is not None:
+            self.throw(task, self._cancelled(task, self.forget(task)))
 
     def forget(self, task: Task) -> object:
         """Undo a parked task's wait; it still has to be woken."""
         undo, task.undo = task.undo, None
         try:
             return undo() if undo is not None else None
-        except BaseException as error:
+        except Exception as error:
             raise self.misuse(f"the undo of {task.call!r} in task {task.name!r} raised {error!r}") from error
 
     def _cancelled(self, task: Task, done: object = None) -> Cancelled:
@@ -371,10 +370,11 @@ class Kernel:
     def close_body(self, task: Task, error: BaseException) -> None:
         """Close the task's generator, in its context; what goes wrong is noted on `error`."""
         self.current = task
-        try:
-            task.context.run(task.gen.close)
-        except BaseException as problem:
-            error.add_note(f"task {task.name!r} raised {problem!r} when it was closed")
+        for _ in range(20):  # again after each `finally` that yields, as many as may be within each other
+            try:
+                return task.context.run(task.gen.close)
+            except BaseException as problem:
+                error.add_note(f"task {task.name!r} raised {problem!r} when it was closed")
 
     def tasks(self) -> Iterator[Task]:
         """Return every live task, parents first, in the order in which they were spawned."""

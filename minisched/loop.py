@@ -20,6 +20,7 @@ import os
 import sys
 import warnings
 from _thread import _local as thread_local  # pyright: ignore[reportPrivateUsage] (`threading` is slow to import)
+from _weakref import ref  # as `_thread`: what `weakref` and `threading` are made of is quick to import
 from collections import deque
 
 from . import report
@@ -117,6 +118,7 @@ class Loop:
         self.batch = BATCH
         self.deadlock: Deadlock | None = None
         self.hooks = sys.get_asyncgen_hooks()
+        self.generators: dict[ref[AsyncGenerator[Any, Any]], None] = {}  # those that were begun
         self.dropped: deque[AsyncGenerator[Any, Any]] = deque()
         if watch:
             kernel.watch = watch[0] if len(watch) == 1 else Watchers(watch)
@@ -126,7 +128,7 @@ class Loop:
         """Run main to its end; return it."""
         main = self.kernel.spawn(body, None)
         self.wakeup.take_signals()
-        sys.set_asyncgen_hooks(finalizer=self._generator_dropped)
+        sys.set_asyncgen_hooks(self._generator_begun, self._generator_dropped)
         try:
             while main.place != DONE:
                 self._wait(main)
@@ -149,7 +151,8 @@ class Loop:
         wakeup = self.wakeup
         if wakeup.calls:
             wakeup.run_calls()
-        if wakeup.interrupts:
+        if wakeup.interrupts > wakeup.taken:
+            wakeup.taken = wakeup.interrupts
             if wakeup.interrupts > 1:
                 raise KeyboardInterrupt
             self.family.interrupt(KeyboardInterrupt(), None)
@@ -177,9 +180,12 @@ class Loop:
     def outcome(self, main: Task) -> BaseException | None:
         """Return what `run` has to raise; None if main returned."""
         error = self.family.quit or self.deadlock
+        if self.family.quit is None and self.wakeup.interrupts:
+            error = KeyboardInterrupt()  # it came in the last turns
         if error is None:
             return failure(main)
-        error.__cause__ = main.failure
+        if main.failure is not None:
+            error.__cause__ = main.failure
         return error
 
     def _abandon(self, error: BaseException) -> None:
@@ -191,6 +197,9 @@ class Loop:
                 error.add_note(str(problem))
             if task.place != ENDING:
                 self.kernel.close_body(task, error)
+
+    def _generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:
+        self.generators[ref(generator, lambda gone: self.generators.pop(gone, None))] = None
 
     def _generator_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Be told, perhaps by the collector in any thread, of an async generator that was not exhausted."""
@@ -215,7 +224,13 @@ class Loop:
 
     def close(self) -> None:
         """Close the services, the youngest first."""
-        self._close_dropped()
         sys.set_asyncgen_hooks(*self.hooks)
-        for service in reversed(list(self.kernel.services.values())):
-            service.close()
+        self.dropped.extend(generator for begun in list(self.generators) if (generator := begun()) is not None)
+        problems: list[BaseException] = []
+        for close in [self._close_dropped, *(service.close for service in reversed(self.kernel.services.values()))]:
+            try:
+                close()
+            except BaseException as problem:
+                problems.append(problem)
+        if problems:
+            raise problems[0]

@@ -1,25 +1,32 @@
 """What is said of a task and of a deadlock: for people, not for programs.
 
 Theory of operation. A parked task knows the call that it waits for; the call may know its
-`blockers`, the tasks that it waits for in turn. A deadlock is reported as every parked task with
-its call and the lines of its `yield from` chain, and the cycle of who waits for whom, if there is one.
+`blockers`, the tasks that it waits for in turn; a task that is ending, or in JoinAll, waits for
+its children. A deadlock is reported as every task with its call and the lines of its `yield from`
+chain, and the cycle of who waits for whom, if there is one.
 
 Not here: the sentences of misuse (`errors`, since the kernel raises them).
 """
 
 from __future__ import annotations
 
-from .kernel import PARKED, Kernel, Task
+from .kernel import ENDING, PARKED, Kernel, Task
+from .tasks import JoinAll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+LONG = 16  # ordinals of a path
+
 
 def label(task: Task) -> str:
-    """Return a task's path and name: `0.2 worker`."""
-    return f"{'.'.join(map(str, task.path))} {task.name}"
+    """Return a task's path and name: `0.2 worker`; of a path of hundreds, its ends."""
+    path = [str(ordinal) for ordinal in task.path]
+    if len(path) > LONG:
+        path[LONG // 2 : -LONG // 2] = [f"({len(path) - LONG} more)"]
+    return f"{'.'.join(path)} {task.name}"
 
 
 def stack(task: Task) -> list[tuple[str, int, str]]:
@@ -39,13 +46,24 @@ def first(body: object, *names: str) -> Any:
     return next((getattr(body, name) for name in names if hasattr(body, name)), None)
 
 
-def blockers(task: Task) -> Iterable[Task]:
-    """Return the tasks that a parked task waits for, as far as its call knows them."""
+def blockers(task: Task, children: dict[Task, list[Task]]) -> Iterable[Task]:
+    """Return the tasks that a task waits for, as far as that is known; `children` are those it has to wait for."""
+    if task.place == ENDING or isinstance(task.call, JoinAll):
+        return children.get(task, ())
     known = getattr(task.call, "blockers", None)
     return known() if known is not None else ()
 
 
-def cycle(tasks: Iterable[Task]) -> list[Task]:
+def children_of(kernel: Kernel) -> dict[Task, list[Task]]:
+    """Return the living children that each task has to wait for. O(tasks)."""
+    found: dict[Task, list[Task]] = {}
+    for task in kernel.tasks():
+        if task.spawner is not None and not task.daemon:
+            found.setdefault(task.spawner, []).append(task)
+    return found
+
+
+def cycle(tasks: Iterable[Task], children: dict[Task, list[Task]]) -> list[Task]:
     """Return tasks that wait for each other in a ring; empty if there are none. O(tasks + blockers)."""
     finished: dict[Task, None] = {}
     for start in tasks:
@@ -62,18 +80,20 @@ def cycle(tasks: Iterable[Task]) -> list[Task]:
             elif task not in finished:
                 path[task] = None
                 todo.append((task, True))
-                todo.extend((blocker, False) for blocker in blockers(task))
+                todo.extend((blocker, False) for blocker in reversed([*blockers(task, children)]))
     return []
 
 
 def deadlock(kernel: Kernel) -> str:
     """Return the report of a deadlock."""
-    parked = [task for task in kernel.tasks() if task.place == PARKED]
-    lines = [f"{len(parked)} parked, none ready, no deadline, and nothing outside can wake any of them"]
-    for task in parked:
-        lines.append(f"  {label(task)} waits in {task.call!r}")
+    waiting = list(kernel.tasks())
+    parked = sum(task.place == PARKED for task in waiting)
+    lines = [f"{parked} parked, none ready, no deadline, and nothing outside can wake any of them"]
+    for task in waiting:
+        what = "its children, its body being over" if task.call is None else f"{task.call!r}"
+        lines.append(f"  {label(task)} waits {'for' if task.call is None else 'in'} {what}")
         lines += [f"    {name} ({file}:{line})" for file, line, name in stack(task)]
-    ring = cycle(parked)
+    ring = cycle(waiting, children_of(kernel))
     if ring:
         lines.append("  a cycle: " + " -> ".join(task.name for task in [*ring, ring[0]]))
     return "\n".join(lines)

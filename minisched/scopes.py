@@ -38,6 +38,7 @@ def leave(scope: Scope, error: BaseException | None) -> BaseException | None:
         raise SyscallError(OUT_OF_ORDER)
     task.scope = outer
     del outer.children[scope]
+    scope.parent = None  # it is left for good: to cancel it does nothing any more
     own = scope.own if scope.cause is scope.own else None  # an outer cause reaches the children from there
     for child in scope.children:
         child.own = child.own or own

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from .errors import SyscallError, TaskCancelled, brief, without_cancelled
+from .errors import SyscallError, TaskCancelled, brief, find, without_cancelled
 from .kernel import DONE, ENDING, Kernel, Service, Syscall, Task
 from .scopes import leave
 
@@ -65,10 +65,11 @@ class Family(Service):
         """Take note of the end of a body; `error` is what it raised, None if it returned."""
         while task.scope is not task:  # a scope that was entered without `with`
             error = leave(task.scope, error)
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            self.interrupt(error, task)
-            error = None
-            task.cancelled = True
+        quits = error and find(error, KeyboardInterrupt, SystemExit)
+        if quits is not None:
+            self.interrupt(quits, task)
+            if quits is error:  # else it is in a group, with others that must not be lost
+                error, task.cancelled = None, True
         if error is not None:
             task.failure = self._own_failure(task, error)
         if task.children and (task.cancelled or task.failure is not None):
@@ -79,6 +80,8 @@ class Family(Service):
         """Cancel main for a KeyboardInterrupt or SystemExit, which `run` then raises."""
         if self.quit is None:
             self.quit = error
+        elif self.quit is not error:
+            self.quit.add_note(f"{'nobody' if by is None else f'task {by.name!r}'} raised {error!r}, too")
         for main in list(self.kernel.root.children or ()):
             self.kernel.cancel(main, type(error).__name__, by)
 

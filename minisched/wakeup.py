@@ -34,7 +34,7 @@ class Wakeup(Service):
         self.receiver.setblocking(False)
         self.sender.setblocking(False)
         self.calls: deque[Callable[[], object]] = deque()
-        self.interrupts = 0  # how often Ctrl-C was pressed
+        self.interrupts = self.taken = 0  # how often Ctrl-C was pressed, and how often that was looked at
         self._restore: list[Callable[[], object]] = []
         poller = kernel.service(Poller)
         self.entry = poller.entry(self.receiver.fileno(), lasting=True)
@@ -66,6 +66,10 @@ class Wakeup(Service):
             self.calls.popleft()()
 
     def closed(self) -> None: ...
+
+    def pending(self) -> int:
+        """Return how much is asked for that the loop has not come to yet."""
+        return len(self.calls) + self.interrupts - self.taken
 
     def take_signals(self) -> None:
         """Take Ctrl-C, unless the program has a handler of its own or this is not the main thread."""

@@ -31,7 +31,7 @@ IMPORTS: dict[str, set[str]] = {
     "sockets": {"errors", "kernel", "poller", "foreign", "files", "network"},
     "serve": {"kernel", "tasks", "network", "sockets"},
     "wakeup": {"kernel", "poller"},
-    "report": {"kernel"},
+    "report": {"kernel", "tasks"},
     "watch": {"errors", "kernel", "report"},
     "debug": {"kernel", "watch"},
     "loop": {"errors", "kernel", "tasks", "timers", "poller", "wakeup", "report", "watch", "debug"},

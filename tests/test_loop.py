@@ -249,8 +249,9 @@ def test_nothing_ready_no_deadline_and_nothing_outside_is_a_deadlock_with_a_repo
         run(main())
     lines = str(caught.value).splitlines()
     assert lines[0] == "1 parked, none ready, no deadline, and nothing outside can wake any of them"
-    assert lines[1].startswith("  0.0 stuck waits in Park(")
-    assert "helper (" in lines[2] and "waiting (" in lines[3] and "test_loop.py:" in lines[3]
+    assert lines[1] == "  0 main waits for its children, its body being over"
+    assert lines[2].startswith("  0.0 stuck waits in Park(")
+    assert "helper (" in lines[3] and "waiting (" in lines[4] and "test_loop.py:" in lines[4]
     assert log == ["cleanup"]
 
 

@@ -41,7 +41,7 @@ def test_a_ring_of_tasks_that_wait_for_each_other_is_found():
     tasks = waiting(calls)
     for waits, blocker in [(0, 1), (1, 2), (2, 3), (3, 1), (4, 0)]:
         calls[waits].tasks.append(tasks[blocker])
-    assert [task.name for task in cycle(tasks)] == ["t1", "t2", "t3"]
+    assert [task.name for task in cycle(tasks, {})] == ["t1", "t2", "t3"]
 
 
 def test_where_two_wait_for_the_same_there_is_no_ring():
@@ -49,7 +49,7 @@ def test_where_two_wait_for_the_same_there_is_no_ring():
     tasks = waiting(calls)
     for waits, blocker in [(0, 1), (0, 2), (1, 3), (2, 3)]:
         calls[waits].tasks.append(tasks[blocker])
-    assert cycle(tasks) == []
+    assert cycle(tasks, {}) == []
 
 
 def test_a_ring_of_thousands_is_found_without_recursion():
@@ -57,7 +57,7 @@ def test_a_ring_of_thousands_is_found_without_recursion():
     tasks = waiting(calls)
     for number, call in enumerate(calls):
         call.tasks.append(tasks[(number + 1) % 3000])
-    assert len(cycle(tasks)) == 3000
+    assert len(cycle(tasks, {})) == 3000
 
 
 def test_the_stack_follows_yield_from_and_await_to_the_innermost_line():

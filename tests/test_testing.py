@@ -182,6 +182,7 @@ def event_of(kind):
 def test_a_right_syscall_passes():
     check_syscall(event_of(WaitFor))
     check_syscall(event_of(CanNotBeUndone), cancellable=False)
+    check_syscall(event_of(NoCheckpoint))
     check_syscall(lambda: Sleep(1))
 
 
@@ -196,7 +197,6 @@ def test_a_right_syscall_passes():
         (UndoFails, "when it is cancelled while parked, .* the undo of UndoFails in task 'subject' raised KeyError"),
         (NeverWoken, "when it completes, its task was never woken: nobody resumed it or threw into it"),
         (WokenTwice, "when it completes, a rule of the kernel was broken: task 'subject' was woken while it is ready"),
-        (NoCheckpoint, "when its task was cancelled before it yielded the call, "),
         (AnswersAtOnce, r"it did not park \(result\): this battery is for syscalls that wait"),
         (Fails, r"it did not park \(raised OSError\('broken'\)\)"),
     ],
@@ -266,13 +266,13 @@ class ChangesItself(WaitFor):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (event_of(LeftAfterItsEnd), "Keeper still holds its task, which was woken: what wakes it has to forget it, too"),
+        (event_of(LeftAfterItsEnd), "Keeper still holds its task, which was woken: what wakes it has to forget"),
         (WrongUndo, "when it is cancelled while parked, .* Timers still holds its task, which was cancelled: the undo"),
         (DoesNotPark, r"Timers still holds its task, which is not parked: call `kernel.park\(task, undo\)`"),
         (ParksWithoutUndo, "Timers still holds its task, although `handle` raised TypeError.*missing 1 required"),
         (event_of(IsAGenerator), r"handle\(\) returned a generator: it is a plain function, which can't yield"),
         (event_of(ChangesItself), "`handle` changed the syscall itself: two tasks may yield the same one"),
-        (lambda: (WaitFor(Event()), lambda: Sleep(1)), r"complete\(\) returned Sleep\(1\), which nobody ran: it is a plain"),
+        (lambda: (WaitFor(Event()), lambda: Sleep(1)), r"complete\(\) returned Sleep\(1\), which nobody ran"),
         (lambda: (WaitFor(Event()), 7), "complete is a plain call, not 7"),
     ],
 )  # fmt: skip
