@@ -9,6 +9,7 @@ Look in: minisched run --trace demos/echo_server.py
 """
 
 import argparse
+import os
 import sys
 
 from minisched import CurrentTask, Now, Read, Sleep, Spawn, Write, run, serve, serve_unix
@@ -70,7 +71,8 @@ def announce(listener):
     else:
         host, port = address[:2]
         where, tool, client = f"{host}:{port}", f"nc {host} {port}", f"--host {host} --port {port}"
-    print(f"listening on {where}; try: {tool}, or: python demos/echo_client.py {client} (Ctrl-C stops)", flush=True)
+    python = os.path.relpath(sys.executable)
+    print(f"listening on {where}; try: {tool}, or: {python} demos/echo_client.py {client} (Ctrl-C stops)", flush=True)
 
 
 def address_options(description):

@@ -30,6 +30,7 @@ class Debug(Watcher):
     """Looks for calls whose result is dropped and needed to be run."""
 
     def __init__(self) -> None:
+        self.spawned: dict[CodeType, None] = {}
         self.seen: dict[CodeType, None] = {}
         self.warned: dict[tuple[CodeType, int], None] = {}
         self.unstarted: dict[Any, None] = {}  # the generators of tasks that have not begun
@@ -42,10 +43,9 @@ class Debug(Watcher):
         if body in self.unstarted:
             warnings.warn(f"{name}() was spawned twice: a task needs a generator of its own", RuntimeWarning, 1)
         self.unstarted[body] = None
-        code = getattr(body, "gi_code", None) or getattr(body, "cr_code", None)
-        if (
-            code is not None and code not in self.seen
-        ):  # now, in case that it never yields; again when it has its locals
+        code = code_of(body)
+        if code is not None and code not in self.spawned:  # in case that it never yields; later, it has more locals
+            self.spawned[code] = None
             self._check(code, body)
 
     def turn(self, task: Task) -> None:
@@ -60,7 +60,7 @@ class Debug(Watcher):
     def _look(self, task: Task) -> None:
         body: Any = task.gen
         while body is not None:
-            code: CodeType | None = getattr(body, "gi_code", None) or getattr(body, "cr_code", None)
+            code = code_of(body)
             if code is not None and code not in self.seen:
                 self.seen[code] = None
                 self._check(code, body)
@@ -68,8 +68,10 @@ class Debug(Watcher):
 
     def _check(self, code: CodeType, body: Any) -> None:
         """Warn of each statement in the function of `code` that makes what it never runs."""
-        frame = getattr(body, "gi_frame", None) or getattr(body, "cr_frame", None)
-        for line, path in dropped_calls(code) if frame is not None else ():
+        frame: FrameType | None = getattr(body, "gi_frame", None) or getattr(body, "cr_frame", None)
+        if frame is None:
+            return
+        for line, path in dropped_calls(code):
             made = look_up(path, frame)
             if runs_later(made) and (code, line) not in self.warned:
                 self.warned[code, line] = None
@@ -77,6 +79,11 @@ class Debug(Watcher):
                 name = ".".join(path)
                 text = f"`{name}()` made at {code.co_filename}:{line} was never run; a missing {mend}?"
                 warnings.warn_explicit(text, RuntimeWarning, code.co_filename, line)
+
+
+def code_of(body: Any) -> CodeType | None:
+    """Return the code of a generator or coroutine; None for what is neither."""
+    return getattr(body, "gi_code", None) or getattr(body, "cr_code", None)
 
 
 def dropped_calls(code: CodeType) -> Iterator[tuple[int, list[str]]]:

@@ -182,25 +182,25 @@ def brief(error: BaseException) -> str:
 
 
 def without_cancelled(error: BaseException) -> BaseException | None:
-    """Return what is left of `error` once each `Cancelled` is taken out of it.
+    """Return what is left of `error` once each `Cancelled` is taken out of it; itself, if there is none in it.
 
     `except*` wraps a bare Cancelled in a group, perhaps with others.
     """
     if isinstance(error, Cancelled):
         return None
-    if isinstance(error, BaseExceptionGroup) and find(error, Cancelled) is not None:
-        return error.split(Cancelled)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return error
+    if find(error, Cancelled) is None:
+        return error
+    group: Any = error
+    return group.split(Cancelled)[1]
 
 
 def find(error: BaseException, *kinds: type[BaseException]) -> BaseException | None:
     """Return the first of these kinds in `error`, which may be a group of groups, thousands deep."""
     todo: list[Any] = [error]
     while todo:
-        one: BaseException = todo.pop()
+        one = todo.pop()
         if isinstance(one, kinds):
             return one
         if isinstance(one, BaseExceptionGroup):
-            group: Any = one
-            todo.extend(reversed(group.exceptions))
+            todo.extend(reversed(one.exceptions))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
     return None

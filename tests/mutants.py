@@ -119,20 +119,28 @@ kernel: the innermost cancellation comes first
 + return self.own or (None if self.shield or self.parent is None else self.parent.cause)
 
 kernel: a task behind a shield is woken
-- and task.scope is scope and
-+ and
+- and task is not None and task.scope is scope:
++ and task is not None:
 
 kernel: a wait without an undo is given up
-- and task.undo is not None:
-+ and task.place is PARKED:
+- if task.undo is not None:
++ if task.place is PARKED:
+
+kernel: a task that its own handler cancels sleeps on
+- if task.scope.cause is not None:  # cancelled by its own handler
++ if False:  # cancelled by its own handler
 
 kernel: a second cancellation replaces the first
 - if scope.own is None and not
 + if not
 
 kernel: cancelling a task that is done marks it
-- scope.place is DONE)
-+ False)
+- left = scope.place is DONE if isinstance(scope, Task) else
++ left = False if isinstance(scope, Task) else
+
+kernel: cancelling a scope that was left marks it
+- else scope.task is not None and scope.parent is None
++ else False
 
 kernel: one Cancelled too few may be swallowed
 - task.swallowed <= MAX_SWALLOWED
@@ -187,8 +195,8 @@ tasks: joiners are not woken
 + in ():
 
 tasks: joiners of a cancelled task get a result
-- elif task.cancelled:
-+ elif False:
+- if task.cancelled:
++ if False:
 
 tasks: a task may join its ancestor
 - if ancestor is joined:
@@ -283,8 +291,8 @@ loop: the first Ctrl-C ends the run at once
 + wakeup.interrupts > 0
 
 loop: run may be called inside run
--     _thread.busy = True
-+     pass
+- _thread.busy = INSIDE
++ pass
 
 loop: an abandoned run closes parents first
 - in reversed(list(self.kernel.tasks())):

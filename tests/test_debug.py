@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from minisched import Pause, Sleep, Spawn, run
+from minisched import CurrentTask, Pause, Sleep, Spawn, run
 
 
 def sleep_a_bit():
@@ -170,3 +170,30 @@ def test_a_method_that_is_inherited_is_found():
 
     ((text, _),) = warned(main(), debug=True)
     assert text.startswith("`inherits.method()` made at")
+
+
+def test_a_function_that_never_yields_is_looked_at_too():
+    async def main():
+        sleep_a_bit()
+        Sleep(1)
+
+    assert len(warned(main(), debug=True)) == 2
+
+
+def test_a_generator_that_is_spawned_twice_or_has_ended_is_named():
+    def shared():
+        yield
+
+    def main():
+        body, ended = shared(), shared()
+        list(ended)
+        yield Spawn(ended)
+        me = yield CurrentTask()
+        for _ in range(2):
+            me.kernel.spawn(body, None, me)
+
+    texts = [text for text, _ in warned(main(), debug=True)]
+    assert texts == [
+        "shared() was spawned, and has ended before: a task needs a fresh one",
+        "shared() was spawned twice: a task needs a generator of its own",
+    ]

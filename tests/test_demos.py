@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import socket
 import struct
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -102,7 +104,8 @@ def test_the_server_says_one_line_on_a_pipe_and_ends_without_a_word():
 def test_server_and_client_meet_at_a_unix_path(tmp_path):
     path = tmp_path / "echo"
     with serving("--unix", path) as server:
-        server.expect(f"listening on {path}; try: nc -U {path}, or: python demos/echo_client.py --unix {path}")
+        python = os.path.relpath(sys.executable, ROOT)
+        server.expect(f"listening on {path}; try: nc -U {path}, or: {python} demos/echo_client.py --unix {path}")
         result = client("--unix", path, "--connections", 3, "--messages", 5)
         assert (result.returncode, result.stderr) == (0, "")
         assert server.interrupt() == 130

@@ -700,3 +700,46 @@ def test_no_cycle_is_left_for_the_collector(kernel):
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_a_handler_that_cancels_its_task_and_then_parks_does_not_sleep_for_ever(kernel):
+    log, undone = [], []
+
+    def cancel_and_park(kernel, task):
+        kernel.cancel(task)
+        kernel.park(task, lambda: undone.append(task))
+
+    task = kernel.spawn(log_of(log, Do(cancel_and_park)))
+    crank(kernel, 2)
+    assert (log, undone) == (["Cancelled", "end"], [task])
+
+
+def test_a_generator_that_waits_in_its_cleanup_is_closed_to_the_end(kernel):
+    log = []
+
+    def stubborn():
+        try:
+            try:
+                yield
+            finally:
+                log.append("inner")
+                yield
+        finally:
+            log.append("outer")
+
+    task, error = kernel.spawn(stubborn()), ValueError()
+    kernel.turns(1)
+    kernel.close_body(task, error)
+    assert (log, task.gen.gi_frame) == (["inner", "outer"], None)
+    assert "generator ignored GeneratorExit" in error.__notes__[0]
+
+
+def test_a_keyboard_interrupt_in_an_undo_is_no_misuse(kernel):
+    def undo():
+        raise KeyboardInterrupt
+
+    task = kernel.spawn(log_of([], Do(lambda kernel, task: kernel.park(task, undo))))
+    crank(kernel)
+    with pytest.raises(KeyboardInterrupt):
+        kernel.cancel(task)
+    assert kernel.fault is None

@@ -581,3 +581,30 @@ def test_a_cancelled_main_says_so():
 
     with pytest.raises(TaskCancelled, match="task 'main' was cancelled"):
         run(main())
+
+
+def test_an_async_generator_that_somebody_still_holds_is_closed_at_the_end_of_the_run():
+    log, kept = [], []
+
+    async def main():
+        kept.append(numbers(log))
+        async for _ in kept[0]:
+            break
+
+    run(main())
+    assert log == ["closed"]
+
+
+def test_a_service_that_fails_to_close_leaves_no_other_open():
+    class Bad(Service):
+        def close(self):
+            raise ValueError("bad")
+
+    before = signal.getsignal(signal.SIGINT)
+
+    def main():
+        (yield CurrentTask()).kernel.service(Bad)
+
+    with pytest.raises(ValueError, match="bad"):
+        run(main())
+    assert signal.getsignal(signal.SIGINT) is before

@@ -345,3 +345,33 @@ def test_main_that_is_cancelled_from_inside_is_task_cancelled():
 
     with pytest.raises(TaskCancelled, match="task 'main' was cancelled: enough"):
         run(main())
+
+
+def test_a_group_without_cancelled_passes_a_cancelled_scope_untouched():
+    group, scopes = ExceptionGroup("g", [ValueError("v")]), []
+
+    def main():
+        with (yield Within()) as scope:
+            scopes.append(scope)
+            scope.cancel()
+            raise group
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run_virtually(main())
+    assert (caught.value is group, scopes[0].cancelled) == (True, False)
+
+
+def test_to_cancel_a_scope_that_was_left_does_nothing_even_if_its_task_is_done():
+    kept = []
+
+    def child():
+        with (yield Within()) as scope:
+            kept.append(scope)
+            yield
+
+    def main():
+        yield Join((yield Spawn(child())))
+        kept[0].cancel()
+        return kept[0].own
+
+    assert run_virtually(main()) is None

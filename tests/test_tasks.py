@@ -703,3 +703,93 @@ def test_what_is_to_be_called_at_the_end_of_a_task_that_never_ended_is_called_at
     with pytest.raises(SyscallError, match="stop here"):
         run(main())
     assert told == ["main"]
+
+
+def test_a_group_without_cancelled_is_a_failure_like_any_other():
+    group = ExceptionGroup("g", [ValueError(1)])
+
+    def main():
+        yield
+        raise group
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(main())
+    assert caught.value is group
+
+
+def test_the_group_of_a_chain_of_3000_may_be_joined_and_passed_on():
+    def deep(depth):
+        if depth:
+            yield Spawn(deep(depth - 1))
+        else:
+            yield
+            raise ValueError("the last")
+
+    def main():
+        yield Join((yield Spawn(deep(3000), keep=True)))
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(main())
+    assert innermost(caught.value) == ("the last", 3000)
+
+
+def test_a_keyboard_interrupt_in_a_group_ends_the_run_and_the_others_are_not_lost():
+    def main():
+        yield
+        raise BaseExceptionGroup("g", [ValueError("v"), KeyboardInterrupt()])
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(main())
+    assert "ValueError('v')" in repr(caught.value.__cause__)
+
+
+def test_the_cause_of_a_system_exit_is_kept_and_a_second_one_is_noted():
+    def second():
+        try:
+            yield Sleep(10)
+        except Cancelled:
+            raise SystemExit(5) from None
+
+    def main():
+        yield Spawn(second())
+        yield Pause()
+        try:
+            raise KeyError("k")
+        except KeyError as error:
+            raise SystemExit(3) from error
+
+    with pytest.raises(SystemExit) as caught:
+        run(main())
+    assert (caught.value.code, repr(caught.value.__cause__)) == (3, "KeyError('k')")
+    assert caught.value.__notes__ == ["task 'second' raised SystemExit(5), too"]
+
+
+def test_a_task_that_is_done_can_have_no_children_any_more():
+    def main():
+        task = yield Spawn(sleeper(0))
+        yield Join(task)
+        with pytest.raises(SyscallError, match="task 'sleeper' is done: it can have no children any more"):
+            task.kernel.spawn(sleeper(0), parent=task)
+
+    run(main())
+
+
+def test_a_cycle_through_join_all_and_ending_tasks_is_reported():
+    def child(box):
+        yield Sleep(1)
+        yield Join(box[1])
+
+    def parent(box):
+        yield Spawn(child(box), "child")
+        yield JoinAll()
+
+    def other(box):
+        yield Join(box[0])
+
+    def main():
+        box = []
+        box.append((yield Spawn(parent(box), "parent")))
+        box.append((yield Spawn(other(box), "other")))
+
+    with pytest.raises(Deadlock, match="a cycle: parent -> child -> other -> parent"):
+        run(main())

@@ -430,3 +430,42 @@ def test_a_cancelled_main_is_no_keyboard_interrupt():
 
     with pytest.raises(TaskCancelled, match="enough"):
         run(main())
+
+
+@pytest.mark.parametrize("end", ["returns", "raises"])
+def test_a_ctrl_c_in_the_last_turn_is_not_lost(end):
+    def main():
+        yield
+        interrupt()
+        if end == "raises":
+            raise ZeroDivisionError("too")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(main())
+    assert repr(caught.value.__cause__) == ("None" if end == "returns" else "ZeroDivisionError('too')")
+
+
+def test_a_ctrl_c_and_then_a_deadlock_is_a_ctrl_c():
+    def main():
+        interrupt()
+        yield Sleep(float("inf"))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main())
+
+
+def test_what_another_thread_has_asked_for_is_done_before_a_deadlock_is_declared():
+    def main():
+        wakeup = yield the_wakeup()
+        task = yield Spawn(waits())
+        yield
+        wakeup.call(lambda: task.kernel.cancel(task))
+        yield Join(task)
+
+    def waits():
+        try:
+            yield Sleep(float("inf"))
+        except minisched.Cancelled:
+            return
+
+    run(main())
