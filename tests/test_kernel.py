@@ -743,3 +743,19 @@ def test_a_keyboard_interrupt_in_an_undo_is_no_misuse(kernel):
     with pytest.raises(KeyboardInterrupt):
         kernel.cancel(task)
     assert kernel.fault is None
+
+
+def test_a_generator_that_refuses_to_be_closed_is_given_up(kernel):
+    def mule():
+        while True:
+            try:
+                yield
+            except GeneratorExit:
+                pass
+
+    task, error = kernel.spawn(mule()), ValueError()
+    kernel.turns(1)
+    kernel.close_body(task, error)
+    assert len(error.__notes__) == 20
+    with pytest.raises(KeyError):
+        task.gen.throw(KeyError())

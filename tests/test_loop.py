@@ -33,8 +33,10 @@ from minisched import (
 )
 from minisched._selectors2 import default_selector
 from minisched.errors import TaskCancelled
-from minisched.loop import BATCH
+from minisched.kernel import Scope
+from minisched.loop import BATCH, load
 from minisched.poller import Poller
+from minisched.scopes import enter
 from minisched.wakeup import Wakeup
 
 
@@ -608,3 +610,27 @@ def test_a_service_that_fails_to_close_leaves_no_other_open():
     with pytest.raises(ValueError, match="bad"):
         run(main())
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_deadlock_in_a_shielded_cleanup_ends_the_run():
+    log = []
+
+    def main():
+        try:
+            yield Park()
+        finally:
+            enter((yield CurrentTask()), Scope(shield=True))
+            try:
+                yield Park()
+            finally:
+                log.append("closed")
+
+    with pytest.raises(Deadlock, match="0 main waits in Park"):
+        run(main())
+    assert log == ["closed"]
+
+
+def test_a_program_that_runs_while_it_is_loaded_is_refused():
+    with pytest.raises(SyscallError, match="it is being loaded"):
+        load("it is being loaded", lambda: run(answer()))
+    assert run(answer()) == 42

@@ -20,6 +20,8 @@ from minisched import (
     SyscallError,
     TaskCancelled,
 )
+from minisched.kernel import Scope
+from minisched.scopes import enter
 from minisched.tasks import Family
 from minisched.testing import check_syscall, run
 
@@ -793,3 +795,35 @@ def test_a_cycle_through_join_all_and_ending_tasks_is_reported():
 
     with pytest.raises(Deadlock, match="a cycle: parent -> child -> other -> parent"):
         run(main())
+
+
+def test_the_same_interrupt_raised_by_two_tasks_is_one():
+    error = SystemExit(1)
+
+    def second():
+        try:
+            yield Sleep(10)
+        except Cancelled:
+            raise error from None
+
+    def main():
+        yield Spawn(second())
+        yield Pause()
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run(main())
+    assert caught.value is error and not hasattr(error, "__notes__")
+
+
+def test_what_a_scope_that_was_never_left_takes_is_no_failure():
+    def child():
+        scope, task = Scope(), (yield CurrentTask())
+        enter(task, scope)
+        task.kernel.cancel(scope, "forgotten")
+        yield
+
+    def main():
+        return (yield Join((yield Spawn(child()))))
+
+    assert run(main()) is None
