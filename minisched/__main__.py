@@ -46,19 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command_line() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser("minisched", description="A cooperative scheduler for generators and coroutines.")
-    parser.add_argument("--version", action="version", version=f"minisched {__version__}")
+    _ = parser.add_argument("--version", action="version", version=f"minisched {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     runner = commands.add_parser("run", help="run a function of a file as the main task")
-    runner.add_argument("--trace", action="store_true", help="print a line for each event to standard error")
-    runner.add_argument("target", metavar="FILE[:FUNCTION]", help="FUNCTION is `main` if it is left out")
-    runner.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="what FUNCTION is given, as strings")
+    _ = runner.add_argument("--trace", action="store_true", help="print a line for each event to standard error")
+    _ = runner.add_argument("target", metavar="FILE[:FUNCTION]", help="FUNCTION is `main` if it is left out")
+    _ = runner.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="what FUNCTION is given, as strings")
     runner.set_defaults(command=run_file)
 
     server = commands.add_parser("echo", help="serve connections that are sent back what they send")
-    server.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
-    server.add_argument("--port", type=int, default=7777, help="default: %(default)s; 0: any free one")
-    server.add_argument("--unix", metavar="PATH", help="listen at a Unix path instead")
+    _ = server.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    _ = server.add_argument("--port", type=int, default=7777, help="default: %(default)s; 0: any free one")
+    _ = server.add_argument("--unix", metavar="PATH", help="listen at a Unix path instead")
     server.set_defaults(command=run_echo)
     return parser
 
@@ -71,7 +71,7 @@ def run_file(options: argparse.Namespace) -> None:
     function = find(load(file), name, file)
     signature = inspect.signature(function)
     try:
-        signature.bind(*options.args)
+        _ = signature.bind(*options.args)
     except TypeError as error:
         hint = "; options come before FILE" if any(arg.startswith("-") for arg in options.args) else ""
         fail(f"{name}{signature} of {file} was given {len(options.args)} arguments: {error}{hint}")
@@ -92,7 +92,7 @@ def load(file: str) -> ModuleType:
     assert spec is not None
     module = module_from_spec(spec)
     sys.path.insert(0, str(path.parent.absolute()))
-    sys.modules.setdefault(path.stem, module)  # dataclasses and pickle look there; never hide a module in use
+    _ = sys.modules.setdefault(path.stem, module)  # dataclasses and pickle look there; never hide a module in use
     assert spec.loader is not None
     why = f'{file} calls run(...) while it is loaded: put that under `if __name__ == "__main__":`'
     load_program(why, partial(spec.loader.exec_module, module))

@@ -74,13 +74,13 @@ def set_events(selector: Selector, fd: int, was: int, events: int, data: object)
     OSError or ValueError if it can't be polled; it is not registered then.
     """
     if isinstance(selector, BY_SELECT):
-        select([fd], [], [], 0)  # raises ValueError for a number over FD_SETSIZE
+        _ = select([fd], [], [], 0)  # raises ValueError for a number over FD_SETSIZE
     try:
         try:
-            (selector.modify if was else selector.register)(fd, events, data)
+            _ = (selector.modify if was else selector.register)(fd, events, data)
         except KeyError:  # something else holds a key for this number, and its file is gone
             discard(selector, fd)
-            selector.register(fd, events, data)
+            _ = selector.register(fd, events, data)
     except (OSError, ValueError):
         discard(selector, fd)
         raise
@@ -89,6 +89,6 @@ def set_events(selector: Selector, fd: int, was: int, events: int, data: object)
 def discard(selector: Selector, fd: int) -> None:
     """Unregister `fd`, whether it is registered, open, or neither."""
     try:
-        selector.unregister(fd)
+        _ = selector.unregister(fd)
     except (KeyError, OSError, ValueError):
         pass

@@ -146,7 +146,7 @@ class Trial(Watcher):
     def _run(self, program: Callable[[], Generator[Any, Any, object]], moment: str) -> None:
         """Run a trial; put into words what breaks it."""
         try:
-            run(program(), clock=self.clock, watch=[Checker(), self], debug=True)
+            _ = run(program(), clock=self.clock, watch=[Checker(), self], debug=True)
         except TaskCancelled:
             pass  # main was: that is what was tried
         except BaseException as error:
@@ -154,7 +154,7 @@ class Trial(Watcher):
             raise
         finally:
             if self.clean is not None:
-                self.clean()
+                _ = self.clean()
 
     def _put_into_words(self, error: BaseException, moment: str) -> None:
         if self.verdict is not None:
@@ -227,10 +227,10 @@ class Trial(Watcher):
         def program() -> Generator[Any, Any, None]:
             timers = self.kernel.service(Timers)
             deadline = done_at if done_at > timers.now() else timers.now() + 1
-            timers.call_at(deadline, lambda: self.kernel.cancel(self.subject, "the deadline"))
+            _ = timers.call_at(deadline, lambda: self.kernel.cancel(self.subject, "the deadline"))
             yield from self._park()
             if self.complete is not None:
-                timers.call_at(deadline, self._complete)
+                _ = timers.call_at(deadline, self._complete)
             yield from self._finish(done_at)
 
         moment = "when its deadline comes, and in the same turn what it waited for"

@@ -139,7 +139,7 @@ class Close(Syscall[None]):
             entry = kernel.service(Poller).entries.get(file.fd)
             if entry is not None:
                 kernel.service(Poller).drop(entry)
-        file.close()
+        _ = file.close()
 
     def __repr__(self) -> str:
         return f"Close({describe(self.file)})"
@@ -186,7 +186,7 @@ class Attempt:
         self.direction = direction
         self.action = action
         self.waits: int  # for this direction, now
-        self.unwatch: Callable[[], object]
+        self.unwatch: Callable[[], None]
 
     def wait(self, direction: int) -> None:
         """Ask to be told."""

@@ -173,7 +173,7 @@ class Kernel:
     scheduling policy. `ended(task, error)` is told when a body is over (error None: it returned).
     """
 
-    def __init__(self, ended: Callable[[Task, BaseException | None], object], ready: Any = None) -> None:
+    def __init__(self, ended: Callable[[Task, BaseException | None], None], ready: Any = None) -> None:
         self.ended = ended
         self.ready: deque[Task] = deque[Task]() if ready is None else ready
         self.current: Task | None = None  # whose turn it is
@@ -240,7 +240,7 @@ class Kernel:
             raise self.misuse(f"{call!r} woke task {task.name!r}, then raised {error!r}: it can do one")
         error = errors.clean(error if isinstance(call, Syscall) else errors.not_a_syscall(task, call))
         if task.place is PARKED:  # it raised after it had parked
-            self.forget(task)
+            _ = self.forget(task)
             self.throw(task, error)
         else:
             self._answer_with(task, call, error)

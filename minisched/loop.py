@@ -97,7 +97,7 @@ def load(why: str, execute: Callable[[], object]) -> None:
     """Call `execute()`, which imports a program; a `run` in it is refused with the sentence `why`."""
     _thread.busy = why
     try:
-        execute()
+        _ = execute()
     finally:
         _thread.busy = ""
 
@@ -142,7 +142,7 @@ class Loop:
     def _wait(self, main: Task) -> None:
         """Wait: files, then what threads and signals have asked for."""
         if self.kernel.ready:
-            self.poller.select(0.0)
+            _ = self.poller.select(0.0)
         else:
             deadline = self.timers.next_deadline()
             if deadline is None and not any(service.pending() for service in self.kernel.services.values()):
@@ -192,7 +192,7 @@ class Loop:
         """End the run at once: undo every wait and close every generator, children before parents."""
         for task in reversed(list(self.kernel.tasks())):
             try:
-                self.kernel.forget(task)
+                _ = self.kernel.forget(task)
             except SyscallError as problem:
                 error.add_note(str(problem))
             if task.place != ENDING:

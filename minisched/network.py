@@ -140,7 +140,7 @@ class Socket(socket.socket):
             return False
         return bool(entry.wanted() & direction)
 
-    def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> Callable[[], object]:
+    def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> Callable[[], None]:
         """Have `waiter` told when this socket is ready; return the undo."""
         poller = kernel.service(Poller)
         entry = self._entry

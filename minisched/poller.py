@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
         @property
         def task(self) -> Task | None: ...
-        def ready(self) -> object:
+        def ready(self) -> None:
             """Be told that it is worth trying (perhaps in vain)."""
             ...
 
-        def closed(self) -> object:
+        def closed(self) -> None:
             """Be told that the file was closed: the wait is over."""
             ...
 
@@ -170,7 +170,7 @@ class Poller(Service):
         before = len(self.entries)
         for entry in list(self.entries.values()):
             try:
-                os.fstat(entry.fd)
+                _ = os.fstat(entry.fd)
             except OSError:
                 self.drop(entry)
         return before - len(self.entries)

@@ -54,7 +54,7 @@ def serve_listener(handler: Handler, listener: Socket, ready: Ready | None = Non
     """Serve at a listener, which is closed at the end."""
     with listener:
         if ready is not None:
-            ready(listener)
+            _ = ready(listener)
         number = 0
         while True:
             try:

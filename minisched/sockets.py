@@ -93,7 +93,7 @@ class Dialing:
         self.rest = rest[::-1]
         self.sock: Socket
         self.where: Any
-        self.unwatch: Callable[[], object]
+        self.unwatch: Callable[[], None]
 
     def start(self) -> Socket | None:
         """Return the connected socket, or park the task."""

@@ -161,7 +161,7 @@ class Family(Service):
         """Call the `at_end` of what never ended: the run was broken off."""
         while self.at_end:
             task, at_end = self.at_end.popitem()
-            at_end(task)
+            _ = at_end(task)
 
     def forget(self, task: Task, joiner: Task) -> None:
         """Undo a Join."""

@@ -77,7 +77,7 @@ def golden(text: str, path: str | Path, *, update: bool = False) -> None:
     """
     path = Path(path)
     if update or os.environ.get("MINISCHED_UPDATE_GOLDEN"):
-        path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        _ = path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     wanted = path.read_text(encoding="utf-8").splitlines()
     got = text.rstrip("\n").splitlines()
     difference = "\n".join(difflib.unified_diff(wanted, got, str(path), "this run", lineterm=""))

@@ -48,7 +48,7 @@ class MonotonicClock:
 
     def wait(self, select: Callable[[float | None], int], deadline: float | None) -> None:
         """Wait for files until `deadline`; a day at most, since selectors overflow."""
-        select(DAY if deadline is None else min(max(deadline - monotonic(), 0.0), DAY))
+        _ = select(DAY if deadline is None else min(max(deadline - monotonic(), 0.0), DAY))
 
 
 class VirtualClock:
@@ -68,7 +68,7 @@ class VirtualClock:
     def wait(self, select: Callable[[float | None], int], deadline: float | None) -> None:
         """Jump to `deadline`; with none, wait for files in real time."""
         if deadline is None:
-            select(None)
+            _ = select(None)
         elif not select(0.0):
             self.time = max(self.time, deadline)
 

@@ -43,7 +43,7 @@ class Wakeup(Service):
     def wake(self) -> None:
         """End the loop's wait, now or as soon as it begins."""
         try:
-            self.sender.send(b"\0")
+            _ = self.sender.send(b"\0")
         except OSError:
             pass  # it is full of wake-ups as it is, or the run is over
 
@@ -63,7 +63,7 @@ class Wakeup(Service):
     def run_calls(self) -> None:
         """Do what other threads have asked for so far."""
         for _ in range(len(self.calls)):
-            self.calls.popleft()()
+            _ = self.calls.popleft()()
 
     def closed(self) -> None: ...
 
@@ -79,12 +79,12 @@ class Wakeup(Service):
             return  # another thread: signals are the main thread's
         self._restore.append(lambda: signal.set_wakeup_fd(before))
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._interrupted)
+            _ = signal.signal(signal.SIGINT, self._interrupted)
             self._restore.append(self._give_back)
 
     def _give_back(self) -> None:
         if signal.getsignal(signal.SIGINT) == self._interrupted:  # else the program has set its own meanwhile
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            _ = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _interrupted(self, signum: int, frame: Any) -> None:
         self.interrupts += 1
@@ -94,6 +94,6 @@ class Wakeup(Service):
     def close(self) -> None:
         """Give the signals back, as they were."""
         while self._restore:
-            self._restore.pop()()
+            _ = self._restore.pop()()
         self.receiver.close()
         self.sender.close()

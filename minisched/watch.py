@@ -130,7 +130,7 @@ class TextTrace(Watcher):
     A line is one event. `print_line` takes it (default: print to standard error).
     """
 
-    def __init__(self, print_line: Callable[[str], object]) -> None:
+    def __init__(self, print_line: Callable[[str], None]) -> None:
         self.print_line = print_line
         self.number = 0
         self.given = ""
