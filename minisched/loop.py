@@ -154,8 +154,8 @@ class Loop:
         if wakeup.interrupts > wakeup.taken:
             wakeup.taken = wakeup.interrupts
             if wakeup.interrupts > 1:
-                raise KeyboardInterrupt
-            self.family.interrupt(KeyboardInterrupt(), None)
+                raise wakeup.interruption()
+            self.family.interrupt(wakeup.interruption(), None)
         return None
 
     def _run_batch(self) -> None:
@@ -181,7 +181,7 @@ class Loop:
         """Return what `run` has to raise; None if main returned."""
         error = self.family.quit or self.deadlock
         if self.family.quit is None and self.wakeup.interrupts:
-            error = KeyboardInterrupt()  # it came in the last turns
+            error = self.wakeup.interruption()  # it came in the last turns
         if error is None:
             return failure(main)
         if main.failure is not None:

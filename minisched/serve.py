@@ -3,7 +3,7 @@
 Theory of operation. One task accepts; each connection's handler is a child of it. When that has
 ended, its children too, the connection is closed; a failure is logged, with the task's name and
 the peer, and forgotten: the others never notice. To stop a server is to cancel it; its handlers
-are cancelled with it.
+are cancelled with it. SIGTERM cancels main, as Ctrl-C does.
 
 Invariants:
 1. An accepted connection is closed, whatever becomes of its handler.
@@ -14,10 +14,13 @@ Not here: sockets; limits on connections and on their idleness.
 
 from __future__ import annotations
 
+import signal
+
 from .kernel import Kernel, Syscall, Task
 from .network import BACKLOG, Socket
 from .sockets import Accept, Listen
 from .tasks import Family, awaitable
+from .wakeup import Wakeup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ def serve_unix(
 def serve_listener(handler: Handler, listener: Socket, ready: Ready | None = None) -> Generator[Any, Any, None]:
     """Serve at a listener, which is closed at the end."""
     with listener:
+        yield TakeSigterm()
         if ready is not None:
             _ = ready(listener)
         number = 0
@@ -63,6 +67,16 @@ def serve_listener(handler: Handler, listener: Socket, ready: Ready | None = Non
                 continue  # gone before it was accepted
             number += 1
             yield Handle(handler, conn, f"{getattr(handler, '__name__', 'handler')}-{number}")
+
+
+class TakeSigterm(Syscall[None]):
+    """Let SIGTERM end the run as Ctrl-C does: main is cancelled, and `run` raises SystemExit(143)."""
+
+    __slots__ = ()
+    checkpoint = False
+
+    def handle(self, kernel: Kernel, task: Task) -> None:
+        kernel.service(Wakeup).take(signal.SIGTERM, signal.SIG_DFL)
 
 
 class Handle(Syscall[None]):

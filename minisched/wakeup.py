@@ -13,6 +13,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections import deque
+from functools import partial
 
 from .kernel import Kernel, Service
 from .poller import READ, Poller
@@ -35,6 +36,7 @@ class Wakeup(Service):
         self.sender.setblocking(False)
         self.calls: deque[Callable[[], object]] = deque()
         self.interrupts = self.taken = 0  # how often Ctrl-C was pressed, and how often that was looked at
+        self.signum: int = signal.SIGINT
         self._restore: list[Callable[[], object]] = []
         poller = kernel.service(Poller)
         self.entry = poller.entry(self.receiver.fileno(), lasting=True)
@@ -78,18 +80,27 @@ class Wakeup(Service):
         except ValueError:
             return  # another thread: signals are the main thread's
         self._restore.append(lambda: signal.set_wakeup_fd(before))
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            _ = signal.signal(signal.SIGINT, self._interrupted)
-            self._restore.append(self._give_back)
+        self.take(signal.SIGINT, signal.default_int_handler)
 
-    def _give_back(self) -> None:
-        if signal.getsignal(signal.SIGINT) == self._interrupted:  # else the program has set its own meanwhile
-            _ = signal.signal(signal.SIGINT, signal.default_int_handler)
+    def take(self, signum: int, usual: Any) -> None:
+        """Let a signal cancel main, as Ctrl-C does, until the run ends; not if one has a handler for it."""
+        if self._restore and signal.getsignal(signum) == usual:  # the main thread's run took the signals
+            _ = signal.signal(signum, self._interrupted)
+            self._restore.append(partial(self._give_back, signum, usual))
+
+    def _give_back(self, signum: int, usual: Any) -> None:
+        if signal.getsignal(signum) == self._interrupted:  # else the program has set its own meanwhile
+            _ = signal.signal(signum, usual)
 
     def _interrupted(self, signum: int, frame: Any) -> None:
         self.interrupts += 1
+        self.signum = signum
         if self.interrupts > 1:
-            raise KeyboardInterrupt
+            raise self.interruption()
+
+    def interruption(self) -> BaseException:
+        """Return what `run` raises for the signal that came: KeyboardInterrupt, or SystemExit with a shell's status."""
+        return KeyboardInterrupt() if self.signum == signal.SIGINT else SystemExit(128 + self.signum)
 
     def close(self) -> None:
         """Give the signals back, as they were."""

@@ -41,7 +41,7 @@ class Watcher:
         """What the task yielded has parked it."""
 
     def wake(self, task: Task, by: Task | None) -> None:
-        """A parked task was woken; `by` is whose turn it was, None for the loop."""
+        """A parked task was woken; `by` is whose turn it was, None for the loop. With what, its `turn` tells."""
 
     def cancel(self, scope: Scope) -> None:
         """A scope, or a task, was cancelled; `scope.own` says why and by whom."""

@@ -43,10 +43,9 @@ kernel: the limit on turns is ignored
 + in repeat(None):
 
 kernel: a bare yield returns the answer before
-- value = None
--             else:
-+ value = task.value
-+             else:
+- task.value = None
+-                 if watch is not None:
++ if watch is not None:
 
 kernel: a bare yield is no checkpoint
 - (call is None or getattr(
@@ -71,7 +70,7 @@ kernel: a task may be parked twice
 + if task is not self.current:
 
 kernel: a handler that raises leaves its wait behind
--             self.forget(task)
+-             _ = self.forget(task)
 +             pass
 
 kernel: a thrown error loses its traceback
@@ -83,8 +82,8 @@ kernel: the context is shared with the parent
 + parent.context
 
 kernel: a child hangs under the task, not its innermost scope
-- else parent.scope
-+ else parent
+- (parent.scope, parent.context.copy())
++ (parent, parent.context.copy())
 
 kernel: a child of a cancelled scope is not told
 -         task.cause = scope.cause

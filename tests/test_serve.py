@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 
 import pytest
@@ -390,3 +391,26 @@ def test_a_connection_that_was_aborted_before_it_was_accepted_ends_no_server(mon
 
     run(main())
     assert aborted
+
+
+def test_sigterm_ends_a_server_as_ctrl_c_does_and_is_given_back(path):
+    log = []
+
+    def handler(conn):
+        try:
+            yield Read(conn, 1)
+        finally:
+            log.append("cleanup")
+
+    def main():
+        _, listener = yield from started(handler, path=path)
+        with (yield Connect(listener.address)) as conn:
+            yield Write(conn, b"")
+            yield from until(lambda: signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield Read(conn, 1)
+
+    with pytest.raises(SystemExit) as caught:
+        run(main())
+    assert (caught.value.code, log, os.path.exists(path)) == (143, ["cleanup"], False)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
