@@ -185,6 +185,8 @@ def short(value: object) -> str:
     """Return a short text for a value; the same in every run, for those that a trace often shows."""
     if isinstance(value, Task):
         return f"task {label(value)}"
+    if isinstance(value, Scope):
+        return "a scope"
     named = getattr(value, "label", None)
     if isinstance(value, BaseException):
         text = brief(value)
