@@ -298,7 +298,7 @@ loop: an abandoned run closes parents first
 + in list(self.kernel.tasks()):
 
 loop: an abandoned run undoes no wait
-- self.kernel.forget(task)
+- _ = self.kernel.forget(task)
 + pass
 
 loop: hooks are not put back
