@@ -659,9 +659,29 @@ def child_then_join():
     return Join(task)
 
 
-def child_then_join_all():
-    yield Pause()
-    return JoinAll()
+def test_the_answer_of_join_all_wins_over_a_cancellation_in_the_same_turn():
+    log = []
+
+    def parent():
+        yield Spawn(sleeper(1))
+        yield JoinAll()
+        log.append("joined")
+        try:
+            yield
+        except Cancelled:
+            log.append("cancelled later")
+            raise
+
+    def main():
+        task = yield Spawn(parent())
+        for _ in range(3):
+            yield
+        yield Sleep(1)  # asked for after the child's: its end has woken the parent when this task runs
+        assert task.state == "ready"
+        yield Cancel(task)
+
+    run(main())
+    assert log == ["joined", "cancelled later"]
 
 
 def test_join_passes_the_battery():
