@@ -11,22 +11,31 @@ from .errors import (
     ClosedError,
     Deadlock,
     LimitExceeded,
+    Missed,
     SyscallError,
     TaskCancelled,
     TimedOut,
+    WouldBlock,
 )
 from .files import Close, Read, WaitReadable, WaitWritable, Write
 
 # Extend it: the public interface that all of the above is written with.
 from .files import attempt as attempt
+from .groups import as_completed, gather, group, race
 from .kernel import Kernel, Scope, Service, Syscall, Task
 from .loop import run
 from .network import Network, Socket
 from .poller import Poller
+from .queues import Broadcast, Queue
+from .scopes import CancelScope, MoveOnAfter, Shield, Timeout
 from .serve import serve, serve_unix
 from .sockets import Accept, Connect, Listen
+from .supervision import supervise
+from .sync import Barrier, Condition, Event, Lock, Semaphore
+from .taskgroup import TaskGroup
 from .tasks import Cancel, CurrentTask, Join, JoinAll, Pause, Spawn
 from .timers import Now, Sleep, SleepUntil, Timers
+from .waiting import Primitive, Selectable, select
 from .watch import TextTrace, Watcher
 
 __version__ = "0.1.0"
@@ -36,10 +45,15 @@ __all__ = [
     "run", "serve", "serve_unix",
     "Spawn", "Join", "JoinAll", "Cancel", "CurrentTask", "Pause",
     "Sleep", "SleepUntil", "Now",
+    "Timeout", "MoveOnAfter", "Shield", "CancelScope",
+    "gather", "race", "group", "TaskGroup", "as_completed", "supervise",
+    "Event", "Lock", "Semaphore", "Condition", "Barrier", "Queue", "Broadcast", "select",
     "Read", "Write", "WaitReadable", "WaitWritable", "Close",
     "Listen", "Accept", "Connect", "Socket",
     # write it
     "Cancelled", "TaskCancelled", "TimedOut", "Deadlock", "SyscallError", "BusyError", "ClosedError", "LimitExceeded",
+    "Missed", "WouldBlock",
     # extend it
-    "Syscall", "Service", "Kernel", "Task", "Scope", "Timers", "Poller", "Network", "Watcher", "TextTrace", "attempt",
+    "Syscall", "Selectable", "Service", "Primitive", "Kernel", "Task", "Scope",
+    "Timers", "Poller", "Network", "Watcher", "TextTrace", "attempt",
 ]  # fmt: skip

@@ -9,7 +9,9 @@
 | SyscallError | a rule was broken: something wrong was yielded, spawned, resumed | the program's, an extension's |
 | BusyError | two tasks wait for the same direction of one file | the program's |
 | ClosedError | the file was closed, perhaps while a task waited for it | the program's |
+| WouldBlock | a plain call (`put_nowait`, `get_nowait`) would have had to wait | nobody's: yield the call that waits |
 | LimitExceeded | a bound that was asked for was passed | the other side's, as a rule |
+| Missed | a subscriber was so slow that items passed it by: how many | the subscriber's |
 """
 
 from __future__ import annotations
@@ -92,8 +94,20 @@ class ClosedError(Exception):
     """The file was closed before, or while, a task waited for it."""
 
 
+class WouldBlock(Exception):
+    """A plain call could not do without waiting what it was asked for; there is one that waits, to be yielded."""
+
+
 class LimitExceeded(Exception):
-    """A bound that the caller set was passed: a line too long, a queue too full."""
+    """A bound that the caller set was passed: a line too long, restarts too many."""
+
+
+class Missed(LimitExceeded):
+    """A subscriber of a broadcast was too slow: `count` items are gone that it has not seen. The next one is there."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} items came and went unseen: read faster, or let the broadcast keep more")
+        self.count = count
 
 
 NOT_PARKED = (

@@ -26,9 +26,9 @@ from collections import deque
 from . import report
 from .debug import Debug
 from .errors import Deadlock, SyscallError
+from .family import Family, ended, failure
 from .kernel import DONE, ENDING, Kernel, Task
 from .poller import Poller
-from .tasks import Family, ended, failure
 from .timers import Timers
 from .wakeup import Wakeup
 from .watch import Watchers

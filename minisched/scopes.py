@@ -1,20 +1,229 @@
-"""Entering and leaving a scope of cancellation.
+"""Scopes of cancellation: entering and leaving them, and those that a task asks for.
 
 Theory of operation. The kernel keeps the tree of scopes and walks it when one is cancelled. A
 task moves down the tree when it enters a scope and back up when it leaves; the outermost
-cancelled scope in view takes the Cancelled that passes, shields bounding the view.
+cancelled scope in view takes the Cancelled that passes, shields bounding the view. What
+`CancelScope`, `Timeout`, `MoveOnAfter` and `Shield` answer is such a scope, to be used in a `with`;
+a deadline of its own cancels it, or lifts the shield.
 
 Invariants:
 1. A task's scopes form a stack: only the innermost one can be left.
 2. Leaving loses no child: those alive are handed outward, cancelled if they were.
+3. A scope does nothing before it is entered and nothing after it was left.
 
-Not here: the scopes that a task asks for by name (timeouts, shields); they add no second mechanism.
+Not here: the walk (`kernel`); what waits (groups of tasks: `groups`).
 """
 
 from __future__ import annotations
 
-from .errors import OUT_OF_ORDER, SyscallError, without_cancelled
-from .kernel import CHILDLESS, Scope, Task
+from math import inf
+
+from .errors import OUT_OF_ORDER, SyscallError, TimedOut, without_cancelled
+from .kernel import CHILDLESS, Kernel, Scope, Syscall, Task
+from .timers import Timers
+from .waiting import Primitives
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+
+class Block(Scope):
+    """A scope in the form of a `with`, for the task that asked for it, once.
+
+    Its time is counted from the `with`. `deadline` is when it will be over, by
+    the scheduler's clock (see `Now`); it may be moved, before that and also
+    before the `with`. Infinity: never, or not known yet.
+    """
+
+    __slots__ = ("_deadline", "_forget", "asked_by", "seconds")
+
+    def __init__(self, task: Task, seconds: float | None, shield: bool = False) -> None:
+        super().__init__(shield=shield)
+        self.asked_by = task
+        self.seconds = inf if seconds is None else seconds
+        if not self.seconds >= 0:
+            raise ValueError(f"a scope takes a number of seconds, 0 or more, or None for no limit, not {seconds!r}")
+        self._deadline = inf
+        self._forget: Callable[[], object] | None = None  # the timer
+
+    @property
+    def deadline(self) -> float:
+        """When its time is over, in seconds of the scheduler's clock."""
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, deadline: float | None) -> None:
+        if deadline != deadline:
+            raise ValueError("a deadline is a time in seconds, or infinity or None for no limit, not NaN")
+        self._deadline, self.seconds = inf if deadline is None else deadline, inf
+        if self.parent is not None:
+            self._set_timer(self.asked_by.kernel.service(Timers))
+
+    def _set_timer(self, timers: Timers) -> None:
+        if self._forget is not None:
+            _ = self._forget()
+            self._forget = None
+        if self._deadline <= timers.now():
+            self.over()
+        elif self._deadline != inf:
+            self._forget = timers.call_at(self._deadline, self.over)
+
+    def over(self) -> None:
+        """Do what is to be done at the deadline."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._check_turn()
+        enter(self.asked_by, self)
+        if self.seconds != inf or self._deadline != inf:
+            timers = self.asked_by.kernel.service(Timers)
+            self._deadline = min(self._deadline, timers.now() + self.seconds)
+            self._set_timer(timers)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
+        self._check_turn()
+        rest = leave(self, error)
+        if self._forget is not None:
+            _ = self._forget()
+        if rest is not None and rest is not error:  # a group, without the Cancelled that was in it
+            raise rest from rest.__cause__
+        return rest is not error
+
+    def _check_turn(self) -> None:
+        if self.asked_by.kernel.current is not self.asked_by:
+            raise SyscallError(f"a scope belongs to who asked for it, task {self.asked_by.name!r}: ask for another")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of task {self.asked_by.name!r}>"
+
+
+class CancelBlock(Block):
+    """A scope that can be cancelled, by `cancel` or by its deadline.
+
+    `cancel_called`: it was asked to end. `cancelled`: it has taken a Cancelled,
+    so what was in it was cut short; a body that comes to its end in the turn of
+    the deadline was not.
+    """
+
+    __slots__ = ()
+
+    @property
+    def cancel_called(self) -> bool:
+        """Whether it was asked to end."""
+        return self.own is not None
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Ask all that is in the scope to end. A plain call, in the run's thread only."""
+        kernel = self.asked_by.kernel
+        kernel.service(Primitives).check_thread("cancel", self)
+        kernel.cancel(self, reason, kernel.current)
+
+    def over(self) -> None:
+        """Cancel it."""
+        self.asked_by.kernel.cancel(self, "its time is over")
+
+
+class TimeoutBlock(CancelBlock):
+    """A scope whose `with` raises TimedOut when it was its deadline that cut it short."""
+
+    __slots__ = ("expired",)
+
+    def __init__(self, task: Task, seconds: float | None) -> None:
+        super().__init__(task, seconds)
+        self.expired = False
+
+    def over(self) -> None:
+        """Cancel it."""
+        self.expired = self.own is None
+        super().over()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
+        try:
+            taken = super().__exit__(kind, error, trace)
+        except BaseExceptionGroup as rest:
+            if self.cancelled and self.expired:
+                rest.add_note(f"{self._said()}, too")
+            raise
+        if taken and self.expired:
+            timed_out = TimedOut(self._said())
+            timed_out.scope = self
+            raise timed_out from None
+        return taken
+
+    def _said(self) -> str:
+        limit = "its deadline has passed" if self.seconds == inf else f"{self.seconds:g} s are over"
+        return f"task {self.asked_by.name!r} timed out: {limit}"
+
+
+class ShieldBlock(Block):
+    """A scope whose inside sees nothing of cancellations outside, until it is left or its time is over."""
+
+    __slots__ = ()
+
+    def over(self) -> None:
+        """Let in what is outside."""
+        self.shield = False
+        self.asked_by.kernel.spread(self)
+
+
+class CancelScope(Syscall[CancelBlock]):
+    """A scope to be cancelled: `with (yield CancelScope()) as scope:`, and then `scope.cancel()`. Not a checkpoint."""
+
+    __slots__ = ()
+    checkpoint = False
+
+    def handle(self, kernel: Kernel, task: Task) -> CancelBlock:
+        return CancelBlock(task, None)
+
+
+class MoveOnAfter(Syscall[CancelBlock]):
+    """A scope that is cancelled after `seconds`, counted from its `with`, after which the task goes on.
+
+    0 cancels at the first checkpoint, None or infinity never. ValueError for a negative number or NaN.
+    Not a checkpoint.
+    """
+
+    __slots__ = ("seconds",)
+    checkpoint = False
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+
+    def handle(self, kernel: Kernel, task: Task) -> CancelBlock:
+        return CancelBlock(task, self.seconds)
+
+
+class Timeout(Syscall[TimeoutBlock]):
+    """As `MoveOnAfter`, but the `with` raises TimedOut, whose `scope` is this one, if its deadline cut it short."""
+
+    __slots__ = ("seconds",)
+    checkpoint = False
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+
+    def handle(self, kernel: Kernel, task: Task) -> TimeoutBlock:
+        return TimeoutBlock(task, self.seconds)
+
+
+class Shield(Syscall[ShieldBlock]):
+    """A scope for cleaning up, which cancellations from outside reach only after `seconds`; None or infinity: never.
+
+    It cancels nothing itself and takes no Cancelled. Not a checkpoint.
+    """
+
+    __slots__ = ("seconds",)
+    checkpoint = False
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+
+    def handle(self, kernel: Kernel, task: Task) -> ShieldBlock:
+        return ShieldBlock(task, self.seconds, shield=True)
 
 
 def enter(task: Task, scope: Scope) -> None:
@@ -25,6 +234,14 @@ def enter(task: Task, scope: Scope) -> None:
     scope.task = task
     scope.cause = scope.visible()
     task.scope = scope
+
+
+def adopt(scope: Scope, child: Task) -> None:
+    """Let a new task hang under `scope` in place of its spawner's innermost one."""
+    if child.parent is not None and child.parent is not scope:
+        del child.parent.children[child]
+        child.hang(scope)
+        child.kernel.spread(child)
 
 
 def leave(scope: Scope, error: BaseException | None) -> BaseException | None:

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import signal
 
+from .family import Family
 from .kernel import Kernel, Syscall, Task
 from .network import BACKLOG, Socket
 from .sockets import Accept, Listen
-from .tasks import Family, awaitable
+from .tasks import awaitable
 from .wakeup import Wakeup
 
 TYPE_CHECKING = False

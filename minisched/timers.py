@@ -14,17 +14,21 @@ Not here: scopes with a deadline; the wait itself (`loop`).
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
 from time import monotonic
 
 from sortedcontainers import SortedList  # pyright: ignore[reportMissingTypeStubs]
 
 from .kernel import Kernel, Service, Syscall, Task
+from .waiting import NOT_YET, Selectable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Protocol
+
+    from .waiting import Waiter
 
     class Clock(Protocol):
         """Where the time comes from: pass one to `run(clock=...)`."""
@@ -96,13 +100,15 @@ class Timers(Service):
         self.loose: dict[int, Timer] = {}
         self.made = 0
 
-    def wake_at(self, deadline: float, task: Task) -> Timer:
-        """Resume `task` at `deadline`; return the undo. O(1) now, O(log timers) once the loop waits."""
-        return self._add(deadline, task)
+    def wake_at(self, deadline: float, waiter: Waiter) -> Callable[[], object]:
+        """Resume `waiter` at `deadline`; return the undo. O(1) now, O(log timers) once the loop waits."""
+        if not isinstance(waiter, Task):
+            return self.call_at(deadline, partial(waiter.resume, None))
+        return self._add(deadline, waiter) if deadline < inf else forget_nothing
 
-    def call_at(self, deadline: float, what: Callable[[], object]) -> Timer:
-        """Call `what()` at `deadline`, between turns; return the undo."""
-        return self._add(deadline, what)
+    def call_at(self, deadline: float, what: Callable[[], object]) -> Callable[[], object]:
+        """Call `what()` at `deadline`, between turns; return the undo. Infinity never comes."""
+        return self._add(deadline, what) if deadline < inf else forget_nothing
 
     def _add(self, deadline: float, what: object) -> Timer:
         number = self.made = self.made + 1
@@ -151,7 +157,7 @@ class Timers(Service):
         self.loose.clear()
 
 
-class Sleep(Syscall[None]):
+class Sleep(Selectable[None]):
     """Sleep for `seconds`; 0 lets the others run, infinity sleeps until cancelled.
 
     Wakes at the deadline or a little later, never earlier. ValueError for a
@@ -164,16 +170,19 @@ class Sleep(Syscall[None]):
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def handle(self, kernel: Kernel, task: Task) -> None:
-        seconds = self.seconds
-        if seconds > 0:
-            timers = kernel.service(Timers)
-            sleep_until(kernel, task, timers, timers.now() + seconds)
-        elif seconds != 0:
-            raise ValueError(f"Sleep takes a number of seconds, 0 or more, not {seconds!r}")
+    def attempt(self, kernel: Kernel, task: Task) -> None:
+        if self.seconds > 0:
+            return NOT_YET
+        if self.seconds != 0:
+            raise ValueError(f"Sleep takes a number of seconds, 0 or more, not {self.seconds!r}")
+        return None
+
+    def enlist(self, kernel: Kernel, waiter: Waiter) -> Callable[[], object]:
+        timers = kernel.service(Timers)
+        return timers.wake_at(timers.now() + self.seconds, waiter)
 
 
-class SleepUntil(Syscall[None]):
+class SleepUntil(Selectable[None]):
     """Sleep until the clock (see `Now`) shows `deadline`; one that is past lets the others run."""
 
     __slots__ = ("deadline",)
@@ -182,12 +191,15 @@ class SleepUntil(Syscall[None]):
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
 
-    def handle(self, kernel: Kernel, task: Task) -> None:
-        timers = kernel.service(Timers)
-        if self.deadline > timers.now():
-            sleep_until(kernel, task, timers, self.deadline)
-        elif self.deadline != self.deadline:
+    def attempt(self, kernel: Kernel, task: Task) -> None:
+        if self.deadline > kernel.service(Timers).now():
+            return NOT_YET
+        if self.deadline != self.deadline:
             raise ValueError("SleepUntil takes a time in seconds, not NaN")
+        return None
+
+    def enlist(self, kernel: Kernel, waiter: Waiter) -> Callable[[], object]:
+        return kernel.service(Timers).wake_at(self.deadline, waiter)
 
 
 class Now(Syscall[float]):
@@ -199,11 +211,6 @@ class Now(Syscall[float]):
 
     def handle(self, kernel: Kernel, task: Task) -> float:
         return kernel.service(Timers).now()
-
-
-def sleep_until(kernel: Kernel, task: Task, timers: Timers, deadline: float) -> None:
-    """Park `task` until `deadline`; for ever, if that is infinite."""
-    kernel.park(task, timers.wake_at(deadline, task) if deadline < inf else forget_nothing)
 
 
 def forget_nothing() -> None:

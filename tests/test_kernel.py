@@ -10,7 +10,7 @@ import pytest
 from minisched.errors import Cancelled, SyscallError
 from minisched.kernel import Kernel, Scope, Service, Syscall, Task
 from minisched.scopes import enter, leave
-from minisched.tasks import ended
+from minisched.family import ended
 
 
 class Give(Syscall[object]):

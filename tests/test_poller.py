@@ -13,7 +13,7 @@ from minisched import BusyError, Join, Poller, Read, Spawn, WaitReadable, Watche
 from minisched._selectors2 import selectors_of_platform
 from minisched.kernel import Kernel
 from minisched.poller import PATIENCE, READ, WRITE
-from minisched.tasks import ended
+from minisched.family import ended
 
 Key = namedtuple("Key", "fd data")
 

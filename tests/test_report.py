@@ -5,7 +5,7 @@ from __future__ import annotations
 from minisched import CurrentTask, Pause, Sleep, Spawn, Syscall
 from minisched.kernel import Kernel
 from minisched.report import cycle, label, stack
-from minisched.tasks import ended
+from minisched.family import ended
 from minisched.testing import run
 
 

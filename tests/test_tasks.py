@@ -22,7 +22,7 @@ from minisched import (
 )
 from minisched.kernel import Scope
 from minisched.scopes import enter
-from minisched.tasks import Family
+from minisched.family import Family
 from minisched.testing import check_syscall, run
 
 

@@ -12,7 +12,7 @@ from time import perf_counter
 
 from minisched.kernel import Kernel
 from minisched.loop import BATCH
-from minisched.tasks import ended
+from minisched.family import ended
 
 OTHER = "the bare loop"
 UNIT = (1e9, "ns")
