@@ -22,6 +22,7 @@ PACKAGE = __file__.removesuffix("errors.py")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
     from typing import Any
 
     from .kernel import Task
@@ -179,11 +180,19 @@ def check_body(gen: object, parent: Task | None) -> None:
 
 
 def clean(error: BaseException) -> BaseException:
-    """Take this package's frames off the top of the traceback: what is left is the user's."""
-    trace = error.__traceback__
+    """Take this package's frames out of the traceback, wherever they are: what is left is the user's. O(frames)."""
+    first = last = theirs(error.__traceback__)
+    while last is not None:
+        following = last.tb_next = theirs(last.tb_next)
+        last = following
+    return error.with_traceback(first)
+
+
+def theirs(trace: TracebackType | None) -> TracebackType | None:
+    """Return the first entry of a traceback, from here on, that is not this package's."""
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(PACKAGE):
         trace = trace.tb_next
-    return error.with_traceback(trace)
+    return trace
 
 
 def brief(error: BaseException) -> str:

@@ -253,9 +253,9 @@ class Kernel:
 
     def _over(self, task: Task, error: BaseException) -> None:
         """The body has returned or raised: from here on, the task only waits for its children."""
-        failure: BaseException | None = errors.clean(error)
         if isinstance(error, StopIteration):  # its return; PEP 479 makes any other a RuntimeError
-            task.result, failure = error.value, None
+            task.result = error.value
+        failure = None if isinstance(error, StopIteration) else errors.clean(error)
         task.place, task.step, task.value = ENDING, None, None
         self.ended(task, failure)
 

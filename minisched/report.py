@@ -10,7 +10,7 @@ Not here: the sentences of misuse (`errors`, since the kernel raises them).
 
 from __future__ import annotations
 
-from .kernel import ENDING, PARKED, Kernel, Task
+from .kernel import DONE, ENDING, PARKED, Kernel, Task
 from .tasks import JoinAll
 
 TYPE_CHECKING = False
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 LONG = 16  # ordinals of a path
+FEW = 4  # tasks in a line
+AFTERWARDS = {ENDING: " (its body is over)", DONE: " (it has ended)"}
 
 
 def label(task: Task) -> str:
@@ -84,16 +86,24 @@ def cycle(tasks: Iterable[Task], children: dict[Task, list[Task]]) -> list[Task]
     return []
 
 
+def waits(task: Task, children: dict[Task, list[Task]]) -> str:
+    """Say what a task waits for, and for whom."""
+    if task.call is None:
+        return "waits for its children, its body being over"
+    who = [label(blocker) + AFTERWARDS.get(blocker.place, "") for blocker in blockers(task, children)]
+    more = f" and {len(who) - FEW} more" if len(who) > FEW else ""
+    return f"waits in {task.call!r}{', for ' if who else ''}{', '.join(who[:FEW])}{more}"
+
+
 def deadlock(kernel: Kernel) -> str:
     """Return the report of a deadlock."""
-    waiting = list(kernel.tasks())
+    waiting, children = list(kernel.tasks()), children_of(kernel)
     parked = sum(task.place == PARKED for task in waiting)
     lines = [f"{parked} parked, none ready, no deadline, and nothing outside can wake any of them"]
     for task in waiting:
-        what = "its children, its body being over" if task.call is None else f"{task.call!r}"
-        lines.append(f"  {label(task)} waits {'for' if task.call is None else 'in'} {what}")
+        lines.append(f"  {label(task)} {waits(task, children)}")
         lines += [f"    {name} ({file}:{line})" for file, line, name in stack(task)]
-    ring = cycle(waiting, children_of(kernel))
+    ring = cycle(waiting, children)
     if ring:
-        lines.append("  a cycle: " + " -> ".join(task.name for task in [*ring, ring[0]]))
+        lines.append("  a cycle: " + " -> ".join(label(task) for task in [*ring, ring[0]]))
     return "\n".join(lines)

@@ -3,9 +3,10 @@
 Theory of operation. `run` is `minisched.run` on a clock that jumps to the next deadline as soon as
 nothing is ready, so that no test ever waits, with the kernel's invariants asserted after every turn
 (sampled once there are more than 1,000 tasks). `check_syscall` puts a syscall through each moment
-at which a cancellation can meet it, each in a run of its own, and says in words what went wrong.
+at which a cancellation can meet it, each in a run of its own, and says in words what went wrong;
+`cancel_everywhere` does that to a program.
 
-Not here: the battery itself (`battery`); pytest: all of this works in any test runner.
+Not here: the battery (`battery`) and the injection (`injection`); pytest: all of this works in any test runner.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 from pathlib import Path
 
 from .battery import check_syscall
+from .injection import cancel_everywhere
 from .loop import run as run_in_real_time
 from .timers import VirtualClock
 from .watch import Checker, TextTrace
@@ -84,4 +86,4 @@ def golden(text: str, path: str | Path, *, update: bool = False) -> None:
     assert not difference, f"the trace is not the golden one any more (update it if that is right):\n{difference}"
 
 
-__all__ = ["Checker", "VirtualClock", "check_syscall", "golden", "run", "trace"]
+__all__ = ["Checker", "VirtualClock", "cancel_everywhere", "check_syscall", "golden", "run", "trace"]

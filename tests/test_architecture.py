@@ -48,7 +48,8 @@ IMPORTS: dict[str, set[str]] = {
         *("waiting", "scopes", "sync", "queues", "taskgroup", "groups", "supervision"),
     },
     "battery": {"errors", "kernel", "tasks", "timers", "watch", "loop"},
-    "testing": {"timers", "watch", "loop", "battery"},
+    "injection": {"errors", "kernel", "family", "timers", "watch", "loop"},
+    "testing": {"timers", "watch", "loop", "battery", "injection"},
     "__main__": {"loop", "serve", "__init__"},
 }
 
@@ -61,7 +62,7 @@ IMPORTS_FOR_TYPES: dict[str, set[str]] = {
 }
 
 SLOW_TO_IMPORT = {"argparse", "ast", "asyncio", "dataclasses", "inspect", "logging", "threading", "typing"}
-MAY_BE_SLOW = {"__main__", "battery", "testing"}  # what `import minisched` does not import
+MAY_BE_SLOW = {"__main__", "battery", "injection", "testing"}  # what `import minisched` does not import
 TOP_LEVEL = {
     *("minisched", "demos", "tests", "pyproject.toml", "ARCHITECTURE.md", "README.md", "LICENSE", "CHANGES.md"),
     *("CONTRIBUTING.md", ".ci", ".gitignore", ".pre-commit-config.yaml"),

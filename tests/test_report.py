@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from minisched import CurrentTask, Pause, Sleep, Spawn, Syscall
+from minisched.family import ended
 from minisched.kernel import Kernel
 from minisched.report import cycle, label, stack
-from minisched.family import ended
 from minisched.testing import run
 
 

@@ -134,7 +134,7 @@ def test_a_golden_trace(program, golden):
 def test_the_trace_of_a_deadlock_ends_with_the_report():
     text = testing.trace(deadlock())
     assert "raised Deadlock: 3 parked" not in text and "raised Deadlock: 2 parked, none ready" in text
-    assert text.endswith("a cycle: left -> right -> left")
+    assert text.endswith("a cycle: 0.0 left -> 0.1 right -> 0.0 left")
 
 
 def test_the_trace_of_files_has_no_numbers_that_change():

@@ -1,0 +1,529 @@
+"""Every primitive, group and demo, cancelled at every point: nothing is lost, leaked or left waiting.
+
+Each program comes with what has to be true however it was cancelled: items in are items out, permits
+are what they were, no lock has an owner. Who is cancelled alone may leave a partner waiting for ever:
+that is the program's affair, and a Deadlock then; the conservation has to hold all the same.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from minisched import (
+    Barrier,
+    Broadcast,
+    ClosedError,
+    Condition,
+    Deadlock,
+    Event,
+    Join,
+    LimitExceeded,
+    Lock,
+    Missed,
+    MoveOnAfter,
+    Now,
+    Queue,
+    Semaphore,
+    Shield,
+    Sleep,
+    Spawn,
+    SyscallError,
+    TaskCancelled,
+    TaskGroup,
+    TimedOut,
+    Timeout,
+    as_completed,
+    gather,
+    group,
+    race,
+    select,
+    supervise,
+)
+from minisched.testing import cancel_everywhere
+
+PROGRAMS = {}
+
+
+def program(*expected):
+    """Take note of a program, and of what it may raise when it is cancelled."""
+
+    def note(make):
+        PROGRAMS[make.__name__] = make, expected
+        return make
+
+    return note
+
+
+@program()
+def a_lock_of_generators():
+    lock, inside, most = Lock(), [], []
+
+    def user():
+        with (yield lock.acquire()):
+            inside.append(1)
+            most.append(len(inside))
+            try:
+                yield Sleep(1)
+            finally:
+                inside.pop()
+
+    def check():
+        assert not lock.locked() and not inside and max(most, default=0) <= 1
+
+    return gather(user(), user(), user()), check
+
+
+@program()
+def a_lock_of_coroutines():
+    lock, most = Lock(), []
+
+    async def user():
+        async with lock:
+            most.append(lock.owner)
+            await Sleep(1)
+            assert lock.owner is most[-1]
+
+    def check():
+        assert not lock.locked()
+
+    return gather(user(), user(), user()), check
+
+
+@program(Deadlock)
+def a_condition():
+    condition, items, got = Condition(), [], []
+
+    def getter():
+        with (yield condition.acquire()):
+            yield from condition.wait_for(lambda: items)
+            got.append(items.pop())
+
+    def putter():
+        for number in range(2):
+            yield Sleep(1)
+            with (yield condition.acquire()):
+                items.append(number)
+                condition.notify()
+
+    put = []
+
+    def main():
+        yield from gather(getter(), getter(), putter())
+        put.append(2)
+
+    def check():
+        assert not condition.lock.locked() and not condition.waiters
+        assert not put or sorted(got) == [0, 1]
+
+    return main(), check
+
+
+@program(Deadlock)
+def an_event():
+    event, went = Event(), []
+
+    def waiter():
+        yield event.wait()
+        went.append(event.is_set())
+
+    def setter():
+        yield Sleep(1)
+        event.set()
+
+    def check():
+        assert all(went) and not event.waiters
+
+    return gather(waiter(), waiter(), setter()), check
+
+
+@program()
+def a_semaphore():
+    semaphore, inside = Semaphore(2, maximum=2), []
+
+    def user():
+        with (yield semaphore.acquire()):
+            inside.append(1)
+            try:
+                assert len(inside) <= 2
+                yield Sleep(1)
+            finally:
+                inside.pop()
+
+    def check():
+        assert semaphore.value == 2 and not inside
+
+    return gather(*(user() for _ in range(5))), check
+
+
+@program(Deadlock)
+def a_barrier():
+    barrier, numbers = Barrier(2), []
+
+    def comer():
+        yield Sleep(1)
+        numbers.append((yield barrier.wait()))
+
+    def check():
+        assert not barrier.waiters and sorted(numbers) in ([], [0], [1], [0, 1])
+
+    return gather(comer(), comer()), check
+
+
+def queue_program(queue):
+    put, got = [], []
+
+    def putter(name):
+        for number in range(3):
+            yield queue.put((name, number))
+            put.append((name, number))
+            yield Sleep(number)
+
+    def getter():
+        while True:
+            try:
+                got.append((yield queue.get()))
+            except ClosedError:
+                return
+            yield Sleep(1)
+
+    def main():
+        consumer = yield Spawn(getter())
+        try:
+            yield from gather(putter("a"), putter("b"))
+        finally:
+            queue.close()
+        yield Join(consumer)
+
+    def check():
+        # What was handed over is with the getter, even if it was cancelled then; what was taken back was never put.
+        assert sorted([*got, *queue.items]) == sorted(put)
+
+    return main(), check
+
+
+@program(Deadlock, ClosedError)
+def a_queue_of_one():
+    return queue_program(Queue(1))
+
+
+@program(Deadlock, ClosedError)
+def a_rendezvous():
+    return queue_program(Queue(0))
+
+
+@program(ClosedError)
+def a_queue_without_bound():
+    return queue_program(Queue())
+
+
+@program(Deadlock, ClosedError)
+def a_queue_of_coroutines():
+    queue, put, got = Queue(1), [], []
+
+    async def putter():
+        try:
+            for number in range(3):
+                await queue.put(number)
+                put.append(number)
+        finally:
+            queue.close()
+
+    async def getter():
+        async for item in queue:
+            got.append(item)
+            await Sleep(1)
+
+    def check():
+        assert [*got, *queue.items] == put
+
+    return gather(putter(), getter()), check
+
+
+@program(Missed)
+def a_broadcast():
+    broadcast, seen = Broadcast(2), {}
+
+    def reader(name, pause):
+        with broadcast.subscribe() as subscription:
+            items = seen.setdefault(name, [])
+            try:
+                while True:
+                    try:
+                        items.append((yield subscription.get()))
+                    except Missed as missed:
+                        items.extend(
+                            range(items[-1] + 1, items[-1] + 1 + missed.count) if items else range(missed.count)
+                        )
+                    yield Sleep(pause)
+            except ClosedError:
+                return
+
+    def writer():
+        try:
+            for number in range(5):
+                yield Sleep(1)
+                broadcast.publish(number)
+        finally:
+            broadcast.close()
+
+    def check():
+        assert not broadcast.subscriptions
+        assert all(items == list(range(len(items))) for items in seen.values())
+
+    return gather(reader("fast", 0), reader("slow", 4), writer()), check
+
+
+@program(Deadlock, ClosedError)
+def a_select():
+    one, two, put, got = Queue(0), Queue(1), [], []
+
+    def putter(queue, name):
+        for number in range(2):
+            yield queue.put((name, number))
+            put.append((name, number))
+            yield Sleep(1)
+
+    def chooser():
+        for _ in range(6):
+            number, value = yield select(one.get(), two.get(), Sleep(2))
+            if number < 2:
+                got.append(value)
+
+    def check():
+        assert sorted([*got, *one.items, *two.items]) == sorted(put)
+        assert not one.waiters and not two.waiters
+
+    return gather(putter(one, "one"), putter(two, "two"), chooser()), check
+
+
+@program()
+def a_select_of_a_put():
+    one, two, put = Queue(0), Queue(0), []
+
+    def chooser():
+        number, _ = yield select(one.put("item"), two.put("item"), Sleep(3))
+        put.extend(["item"] * (number < 2))
+
+    got = []
+
+    def getter(queue):
+        with (yield MoveOnAfter(2)):
+            got.append((yield queue.get()))
+
+    return gather(chooser(), getter(one), getter(two)), lambda: check_equal(got, put)
+
+
+def check_equal(one, two):
+    assert one == two
+
+
+class Counted:
+    """Bodies that count who has begun and who has cleaned up, for which it may have to wait."""
+
+    def __init__(self):
+        self.begun = self.ended = 0
+
+    def body(self, seconds, error=None):
+        self.begun += 1
+        try:
+            yield Sleep(seconds)
+            if error is not None:
+                raise error
+            return seconds
+        finally:
+            with (yield Shield(5)):
+                yield Sleep(1)
+            self.ended += 1
+
+    async def coroutine(self, seconds):
+        self.begun += 1
+        try:
+            await Sleep(seconds)
+        finally:
+            with await Shield(5):
+                await Sleep(1)
+            self.ended += 1
+
+    def check(self):
+        assert self.begun == self.ended
+
+
+@program()
+def a_gather():
+    counted = Counted()
+
+    def main():
+        try:
+            results = yield from gather(counted.body(2), counted.body(1))
+        finally:
+            counted.check()
+        assert results == [2, 1]
+
+    return main(), counted.check
+
+
+@program(ValueError)
+def a_gather_that_fails():
+    counted = Counted()
+
+    def main():
+        try:
+            yield from gather(counted.body(2), counted.body(1, ValueError("of one")), counted.body(3))
+        finally:
+            counted.check()
+
+    return main(), counted.check
+
+
+@program()
+def a_gather_in_a_shielded_finally():
+    counted = Counted()
+
+    def main():
+        try:
+            yield Sleep(1)
+        finally:
+            with (yield Shield(None)):
+                yield from gather(counted.coroutine(1), counted.coroutine(2), return_exceptions=True)
+            assert counted.begun == counted.ended == 2
+
+    return main(), counted.check
+
+
+@program()
+def a_race():
+    counted = Counted()
+
+    def main():
+        try:
+            result = yield from race(counted.body(2), counted.body(1))
+        finally:
+            counted.check()
+        assert result in (1, 2)
+
+    return main(), counted.check
+
+
+@program()
+def a_group():
+    counted = Counted()
+
+    def body(group):
+        yield group.spawn(counted.body(2))
+        yield Sleep(1)
+        yield group.spawn(counted.body(2))
+
+    def main():
+        try:
+            yield from group(body)
+        finally:
+            counted.check()
+
+    return main(), counted.check
+
+
+@program(ValueError)
+def a_task_group_of_coroutines():
+    counted = Counted()
+
+    async def main():
+        try:
+            async with TaskGroup() as group:
+                await group.spawn(counted.coroutine(3))
+                await group.spawn(counted.body(1, ValueError("of one")))
+                await Sleep(2)
+        finally:
+            counted.check()
+
+    return main(), counted.check
+
+
+@program()
+def as_it_is_completed():
+    counted, results = Counted(), []
+
+    def main():
+        try:
+            yield from as_completed(counted.body(2), counted.body(1)).for_each(results.append)
+        finally:
+            counted.check()
+
+    def check():
+        counted.check()
+        assert results in ([], [1], [1, 2])
+
+    return main(), check
+
+
+@program(LimitExceeded, ValueError)
+def a_supervisor():
+    counted, left = Counted(), [ValueError("once")]
+
+    def main():
+        try:
+            yield from supervise(lambda: counted.body(1, left.pop() if left else None), lambda: counted.body(2))
+        finally:
+            counted.check()
+
+    return main(), counted.check
+
+
+@program(TimedOut)
+def timeouts_within_each_other():
+    counted = Counted()
+
+    def main():
+        with (yield MoveOnAfter(3)) as outer:
+            try:
+                with (yield Timeout(1)):
+                    yield from counted.body(5)
+            except TimedOut:
+                pass
+            with (yield Shield(1)):
+                yield from counted.body(1)
+            yield from counted.body(5)
+        assert outer.cancelled and (yield Now()) >= 3
+
+    return main(), counted.check
+
+
+@program()
+def children_that_are_joined():
+    counted = Counted()
+
+    def main():
+        task = yield Spawn(counted.body(1), keep=True)
+        yield Spawn(counted.body(5), daemon=True)
+        try:
+            yield Join(task)
+        except TaskCancelled:
+            pass
+
+    return main(), counted.check
+
+
+@program(SyscallError)
+def a_lock_that_its_owner_does_not_give_back():
+    lock, told = Lock(), []
+
+    def careless():
+        yield lock.acquire()
+        yield Sleep(1)
+
+    def waiter():
+        try:
+            with (yield lock.acquire()):
+                pass
+        except SyscallError as error:
+            told.append(error)
+
+    def check():
+        assert not lock.waiters
+
+    return gather(careless(), waiter(), return_exceptions=True), check
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_cancelled_everywhere_nothing_is_lost(name):
+    make, expected = PROGRAMS[name]
+    assert cancel_everywhere(make, expected=expected) > 10
