@@ -113,11 +113,11 @@ class Family(Service):
             task.failure = self._group(task, list(task.failed))
             task.failed = None
         self._retire(task)
-        dealt_with = task in self.at_end and self.at_end.pop(task)(task)
         if task.failure is not None:
             task.trace = task.failure.__traceback__
-            if not dealt_with and not (task.keep and task in self.joiners):
-                self._tell_parent(task, task.failure)
+        dealt_with = task in self.at_end and self.at_end.pop(task)(task)
+        if task.failure is not None and not dealt_with and not (task.keep and task in self.joiners):
+            self._tell_parent(task, task.failure)
         for joiner in self.joiners.pop(task, ()):  # looked up now: the cancellation took some away
             error = failure(task)
             if error is not None:
