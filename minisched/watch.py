@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from types import GeneratorType
 
-from .errors import brief
+from .errors import Cancelled, brief
 from .kernel import DONE, Kernel, Scope, Syscall, Task
 from .report import label
 
@@ -170,6 +170,8 @@ def answered(task: Task) -> str:
     """Return what a task is about to be given."""
     if task.step == task.throw_in:
         return f"raise {short(task.value[0])}"
+    if task.step == task.cancel_in:
+        return f"raise {short(Cancelled(*(task.scope.cause or (None, None))))}"
     return short(task.value)
 
 

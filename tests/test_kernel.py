@@ -8,9 +8,9 @@ from contextvars import ContextVar
 import pytest
 
 from minisched.errors import Cancelled, SyscallError
+from minisched.family import ended
 from minisched.kernel import Kernel, Scope, Service, Syscall, Task
 from minisched.scopes import enter, leave
-from minisched.family import ended
 
 
 class Give(Syscall[object]):

@@ -11,9 +11,9 @@ from helpers import Ask, Recording, no_file_is_left_open, pair, parked, run, unt
 
 from minisched import BusyError, Join, Poller, Read, Spawn, WaitReadable, Watcher, Write
 from minisched._selectors2 import selectors_of_platform
+from minisched.family import ended
 from minisched.kernel import Kernel
 from minisched.poller import PATIENCE, READ, WRITE
-from minisched.family import ended
 
 Key = namedtuple("Key", "fd data")
 

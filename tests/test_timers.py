@@ -9,8 +9,8 @@ import pytest
 
 from minisched import Cancel, Cancelled, Deadlock, Join, Now, Sleep, SleepUntil, Spawn
 from minisched import run as run_in_real_time
-from minisched.kernel import Kernel
 from minisched.family import ended
+from minisched.kernel import Kernel
 from minisched.testing import VirtualClock, check_syscall, run
 from minisched.timers import DAY, MonotonicClock, Timers
 

@@ -7,9 +7,14 @@ import platform
 import sys
 from statistics import median, quantiles
 
-from . import imports, switch
+from . import flat, imports, switch
 
-BENCHMARKS = {"switch": switch, "import": imports}
+BENCHMARKS = {
+    "switch": switch,
+    "import": imports,
+    "cancel": flat.Flat(flat.cancel),
+    "timeout": flat.Flat(flat.timeout),
+}
 
 
 def main() -> int:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from time import perf_counter
 
+from minisched.family import ended
 from minisched.kernel import Kernel
 from minisched.loop import BATCH
-from minisched.family import ended
 
 OTHER = "the bare loop"
 UNIT = (1e9, "ns")
