@@ -7,6 +7,10 @@ that is the program's affair, and a Deadlock then; the conservation has to hold 
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from minisched import (
@@ -521,6 +525,63 @@ def a_lock_that_its_owner_does_not_give_back():
         assert not lock.waiters
 
     return gather(careless(), waiter(), return_exceptions=True), check
+
+
+def demo(name):
+    """Return what a demo defines."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "demos" / f"{name}.py")))
+
+
+@program()
+def the_demo_hello():
+    return demo("hello").main(), lambda: None
+
+
+def philosophers(fixed):
+    dining = demo("dining_philosophers")
+    forks = dining.lay_the_table()
+    return dining.dinner(forks, fixed, 1), lambda: check_equal([fork.locked() for fork in forks], [False] * 5)
+
+
+@program(Deadlock)
+def the_demo_dining_philosophers():
+    return philosophers(False)
+
+
+@program(Deadlock)  # at the barrier, if one of them never comes
+def the_demo_dining_philosophers_fixed():
+    return philosophers(True)
+
+
+@program(Deadlock, TaskCancelled, ClosedError)
+def the_demo_producer_consumer():
+    bakery = demo("producer_consumer").Bakery(1, 2)
+    main = group(bakery.open)
+    return main, lambda: check_equal(sorted(bakery.put), sorted([*bakery.taken, *bakery.shelf.items]))
+
+
+@program(Deadlock)
+def the_demo_pipeline():
+    pipeline = demo("pipeline").Pipeline(1)
+    lines = ["apple 1", "pear 2", "apple 3"]
+
+    def start(team):
+        for stage in (pipeline.read(lines), pipeline.parse(), pipeline.add()):
+            yield team.spawn(stage)
+
+    def check():
+        read, parsed, added = pipeline.done.values()
+        # What one stage has put and the next is not done with is in the queue, or in its hands as it was cut short.
+        assert read - parsed - len(pipeline.raw.items) in (0, 1)
+        assert parsed - added - len(pipeline.parsed.items) in (0, 1)
+        assert sum(pipeline.totals.values()) == sum((1, 2, 3)[:added])
+
+    return group(start), check
+
+
+@program(TimedOut, ConnectionError)
+def the_demo_timeouts():
+    return demo("timeouts").main(), lambda: None
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
