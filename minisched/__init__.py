@@ -28,21 +28,24 @@ from .network import Network, Socket
 from .poller import Poller
 from .queues import Broadcast, Queue
 from .scopes import CancelScope, MoveOnAfter, Shield, Timeout
-from .serve import serve, serve_unix
+from .serve import serve, serve_listeners, serve_unix
+from .signals import WaitSignal
 from .sockets import Accept, Connect, Listen
 from .supervision import supervise
 from .sync import Barrier, Condition, Event, Lock, Semaphore
 from .taskgroup import TaskGroup
 from .tasks import Cancel, CurrentTask, Join, JoinAll, Pause, Spawn
+from .threads import InThread, Portal, Submit
 from .timers import Now, Sleep, SleepUntil, Timers
 from .waiting import Primitive, Selectable, select
 from .watch import TextTrace, Watcher
+from .workers import serve_workers
 
 __version__ = "0.1.0"
 
 __all__ = [
     # run it
-    "run", "serve", "serve_unix",
+    "run", "serve", "serve_unix", "serve_listeners", "serve_workers",
     "Spawn", "Join", "JoinAll", "Cancel", "CurrentTask", "Pause",
     "Sleep", "SleepUntil", "Now",
     "Timeout", "MoveOnAfter", "Shield", "CancelScope",
@@ -50,6 +53,7 @@ __all__ = [
     "Event", "Lock", "Semaphore", "Condition", "Barrier", "Queue", "Broadcast", "select",
     "Read", "Write", "WaitReadable", "WaitWritable", "Close",
     "Listen", "Accept", "Connect", "Socket",
+    "InThread", "Submit", "Portal", "WaitSignal",
     # write it
     "Cancelled", "TaskCancelled", "TimedOut", "Deadlock", "SyscallError", "BusyError", "ClosedError", "LimitExceeded",
     "Missed", "WouldBlock",

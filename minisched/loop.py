@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 BATCH = 61  # turns between two looks at files and timers
 SLOW = 0.001  # seconds that a batch should not exceed
 
+FORKED = (
+    "this process was forked inside a task, with the files, timers and tasks of the first: a run can't go on in both; "
+    "fork before `run` (serve_workers), start programs with subprocess, or end the child with os._exit"
+)
 INSIDE = "run inside run: a task spawns another task (yield Spawn(...)) or yields from it"
 _thread = thread_local()  # `busy`: why no run can begin in this thread
 
@@ -93,6 +97,11 @@ def run(
     return task.result
 
 
+def busy() -> bool:
+    """Return whether this thread is in a run."""
+    return bool(getattr(_thread, "busy", ""))
+
+
 def load(why: str, execute: Callable[[], object]) -> None:
     """Call `execute()`, which imports a program; a `run` in it is refused with the sentence `why`."""
     _thread.busy = why
@@ -127,6 +136,7 @@ class Loop:
     def run(self, body: Any) -> Task:
         """Run main to its end; return it."""
         main = self.kernel.spawn(body, None)
+        running[self] = None
         self.wakeup.take_signals()
         sys.set_asyncgen_hooks(self._generator_begun, self._generator_dropped)
         try:
@@ -160,6 +170,9 @@ class Loop:
 
     def _run_batch(self) -> None:
         """Run: a batch of turns, halved while it is slow (61 slow turns made timers 100 ms late)."""
+        if not self.kernel.ready:
+            return self.poller.in_vain()
+        self.poller.vain = 0
         now = self.timers.now
         started = now()
         self.kernel.turns(self.batch)
@@ -167,6 +180,7 @@ class Loop:
             self.batch = max(self.batch // 2, 1)
         elif self.batch < BATCH:
             self.batch = min(self.batch * 2, BATCH)
+        return None
 
     def _deadlocked(self, main: Task) -> None:
         """Cancel main, so that cleanup runs; a second time, there is nothing more to hope for."""
@@ -222,8 +236,20 @@ class Loop:
                 f"async generator {name} was dropped before its end and {text}", ResourceWarning, stacklevel=1
             )
 
+    def forked(self) -> None:
+        """Be the copy of a loop in a forked process: end with a sentence, and leave the first one's files alone."""
+        kernel, task = self.kernel, self.kernel.current
+        self.poller.abandon()
+        while kernel.ready:
+            _ = kernel.ready.popleft()
+        kernel.ready = deque()  # what the task still yields in this turn is not done
+        if task is not None:
+            task.scope.cause = (FORKED, None)
+        _ = kernel.misuse(FORKED)
+
     def close(self) -> None:
         """Close the services, the youngest first."""
+        _ = running.pop(self, None)
         sys.set_asyncgen_hooks(*self.hooks)
         self.dropped.extend(generator for begun in list(self.generators) if (generator := begun()) is not None)
         problems: list[BaseException] = []
@@ -234,3 +260,18 @@ class Loop:
                 problems.append(problem)
         if problems:
             raise problems[0]
+
+
+running: dict[Loop, None] = {}  # in whatever thread
+
+
+def forked() -> None:
+    """Be told in a process that was forked."""
+    _thread.busy = ""  # it may begin a run of its own
+    while running:
+        loop, _ = running.popitem()
+        loop.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forked)

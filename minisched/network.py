@@ -69,7 +69,7 @@ class Socket(socket.socket):
         self.setblocking(False)
         self.peer = peer  # the other side's address, None for a listener
         self.short = False  # the last read took all there was
-        self.bound: tuple[str, int, int] | None = None  # a Unix path that was made, and which file it is
+        self.bound: tuple[str, int, int, int] | None = None  # a Unix path that was made, by whom, and which file it is
         self._entry: Entry | None = None
         self._poller: Poller | None = None
 
@@ -155,15 +155,24 @@ class Socket(socket.socket):
         self._leave()
         super().close()
         if self.bound is not None:
-            path, *file = self.bound
+            path, process, *file = self.bound
             self.bound = None
-            unlink_own(path, tuple(file))
+            if process == os.getpid():  # a forked one closes its copy
+                unlink_own(path, tuple(file))
 
     def detach(self) -> int:
         """Give the number away, unwatched; a task that waits for it gets ClosedError."""
         self._leave()
         self.bound = None  # a Unix path goes with it
         return super().detach()
+
+    def waits(self) -> tuple[object, ...]:
+        """Return what stays the same while nothing comes or goes: who reads, who writes, and how much went out."""
+        entry = self._entry
+        if entry is None:
+            return ()
+        action = getattr(entry.writer, "action", None)
+        return entry.reader, entry.writer, getattr(action, "written", None)
 
     def _leave(self) -> None:
         if self._entry is not None and self._poller is not None:
@@ -176,35 +185,7 @@ class Network(Service):
 
     def listen(self, address: Address, backlog: int, *, reuse_port: bool) -> Socket:
         """Return a listening socket. OSError if it can't be had."""
-        if isinstance(address, (str, bytes, os.PathLike)):
-            return self._listen_unix(os.fsdecode(address), backlog)
-        host, port = checked(address)
-        family, kind, proto, _, where = resolve(host, port, socket.AI_PASSIVE)[0]
-        sock = Socket(family, kind, proto)
-        try:
-            if os.name == "posix":  # elsewhere the option lets another program take the port over
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind(where)
-            sock.listen(backlog)
-        except BaseException as error:
-            sock.close()
-            raise named(error, f"{host}:{port}") from None
-        return sock
-
-    def _listen_unix(self, path: str, backlog: int) -> Socket:
-        sock = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.bind(path)
-            if not path.startswith("\0"):  # Linux has names without a file, too
-                made = os.stat(path)
-                sock.bound = (path, made.st_dev, made.st_ino)
-            sock.listen(backlog)
-        except BaseException as error:
-            sock.close()
-            raise named(error, path) from None
-        return sock
+        return listen(address, backlog, reuse_port=reuse_port)
 
     def dial(self, address: Address) -> list[tuple[Callable[[], Socket], Any]]:
         """Return what to try one after the other: how to make the socket, and where it connects to."""
@@ -213,6 +194,41 @@ class Network(Service):
         host, port = checked(address)
         found = resolve(host, port, 0)
         return [(partial(Socket, family, kind, proto), where) for family, kind, proto, _, where in found]
+
+
+def listen(address: Address, backlog: int = BACKLOG, *, reuse_port: bool = False) -> Socket:
+    """Return a listening socket. OSError if it can't be had."""
+    if isinstance(address, (str, bytes, os.PathLike)):
+        return listen_unix(os.fsdecode(address), backlog)
+    host, port = checked(address)
+    family, kind, proto, _, where = resolve(host, port, socket.AI_PASSIVE)[0]
+    sock = Socket(family, kind, proto)
+    try:
+        if os.name == "posix":  # elsewhere the option lets another program take the port over
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(where)
+        sock.listen(backlog)
+    except BaseException as error:
+        sock.close()
+        raise named(error, f"{host}:{port}") from None
+    return sock
+
+
+def listen_unix(path: str, backlog: int) -> Socket:
+    """Return a socket that listens at a path, which must not exist."""
+    sock = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        if not path.startswith("\0"):  # Linux has names without a file, too
+            made = os.stat(path)
+            sock.bound = (path, os.getpid(), made.st_dev, made.st_ino)
+        sock.listen(backlog)
+    except BaseException as error:
+        sock.close()
+        raise named(error, path) from None
+    return sock
 
 
 def checked(address: object) -> tuple[str, int]:

@@ -25,7 +25,7 @@ from .kernel import Kernel, Service, Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Protocol
 
     from ._selectors2 import Key, Selector
@@ -46,16 +46,19 @@ if TYPE_CHECKING:
 
 __all__ = ["READ", "WRITE", "Entry", "Poller"]
 PATIENCE = 4  # events in a row that nobody waits for
+VAIN = 10  # waits in a row that ended early, and brought nothing
+LOOK = 1.0  # seconds between two looks at whether the files of others are still there
 
 
 class Entry:
     """What is known of one file number."""
 
-    __slots__ = ("events", "fd", "lasting", "misses", "reader", "writer")
+    __slots__ = ("events", "fd", "file", "lasting", "misses", "reader", "writer")
 
     def __init__(self, fd: int, lasting: bool) -> None:
         self.fd = fd
         self.lasting = lasting  # stays registered between waits
+        self.file = None if lasting else identity(fd)  # which file the number had when the wait began
         self.events = 0  # what the selector watches for
         self.misses = 0
         self.reader: Waiter | None = None
@@ -74,6 +77,8 @@ class Poller(Service):
         self.selector = default_selector() if selector is None else selector
         self.entries: dict[int, Entry] = {}
         self.waiting = 0  # tasks
+        self.foreign: dict[Entry, None] = {}  # those that are watched for one wait
+        self.vain = 0  # waits
 
     def entry(self, fd: int, *, lasting: bool = False) -> Entry:
         """Return the entry of `fd`. A lasting one is asked for once, by the socket that owns the number."""
@@ -117,6 +122,7 @@ class Poller(Service):
         if not events:
             if was:
                 del self.entries[entry.fd]
+                _ = self.foreign.pop(entry, None)
                 discard(self.selector, entry.fd)
         elif events != was:
             other = self.entries.get(entry.fd)
@@ -124,6 +130,8 @@ class Poller(Service):
                 if other is not None:  # left by a file that is gone: the number is reused
                     self.drop(other)
                 self.entries[entry.fd] = entry
+                if not entry.lasting:
+                    self.foreign[entry] = None
             try:
                 set_events(self.selector, entry.fd, was, events, entry)
             except BaseException:
@@ -158,22 +166,45 @@ class Poller(Service):
         return len(events)
 
     def _ask(self, timeout: float | None) -> list[tuple[Key, int]]:
+        look = bool(self.foreign) and (timeout is None or timeout > LOOK)
         try:
-            return self.selector.select(timeout)
+            events = self.selector.select(LOOK if look else timeout)
+            if look and not events:
+                self.vain = 0  # it ended early for a reason
+                _ = self._drop_the_closed(self.foreign)
+            return events
         except (OSError, ValueError):  # a select with a number that was closed behind our back
-            if not self._drop_the_closed():
+            if not self._drop_the_closed(self.entries.values()):
                 raise
             return []
 
-    def _drop_the_closed(self) -> int:
-        """Drop the numbers that belong to no file any more; return how many there were."""
-        before = len(self.entries)
+    def _drop_the_closed(self, entries: Iterable[Entry]) -> int:
+        """Drop the numbers that belong to no file any more, or to another one; return how many there were."""
+        gone = [entry for entry in entries if (file := identity(entry.fd)) is None or file != (entry.file or file)]
+        for entry in gone:
+            self.drop(entry)
+        return len(gone)
+
+    def in_vain(self) -> None:
+        """Be told that a wait has ended early, and nobody was woken. If that goes on, make the selector anew.
+
+        A number that was closed while a copy of it (`os.dup`) is open stays with
+        epoll, which reports it for ever, and can't be told to stop.
+        """
+        self.vain += 1
+        if self.vain >= VAIN:
+            self.renew()
+
+    def renew(self) -> None:
+        """Make the selector anew, with what is watched."""
+        self.vain = 0
+        self.selector.close()
+        self.selector = type(self.selector)()
         for entry in list(self.entries.values()):
             try:
-                _ = os.fstat(entry.fd)
-            except OSError:
+                set_events(self.selector, entry.fd, 0, entry.events, entry)
+            except (OSError, ValueError):
                 self.drop(entry)
-        return before - len(self.entries)
 
     def waiters(self) -> Iterator[Waiter]:
         """Return everybody who waits."""
@@ -192,6 +223,15 @@ class Poller(Service):
         """Return how many tasks wait for a file: each may be woken from outside. O(1): it is asked at each wait."""
         return self.waiting
 
+    def abandon(self) -> None:
+        """Be in a process that was forked: what the selector watches is the first process's, and is left alone."""
+        for entry in self.entries.values():
+            entry.events = 0
+        self.entries.clear()
+        self.foreign.clear()
+        self.selector.close()
+        self.selector = type(self.selector)()
+
     def close(self) -> None:
         """Close the selector."""
         for entry in list(self.entries.values()):
@@ -199,3 +239,12 @@ class Poller(Service):
             entry.events = 0
         self.entries.clear()
         self.selector.close()
+
+
+def identity(fd: int) -> tuple[int, int] | None:
+    """Return which file a number is, None if it is none."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

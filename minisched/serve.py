@@ -1,73 +1,39 @@
-"""Serving: a listener, and a task for each connection.
+"""Serving: listeners, a task for each connection, limits, and an end in two steps.
 
-Theory of operation. One task accepts; each connection's handler is a child of it. When that has
-ended, its children too, the connection is closed; a failure is logged, with the task's name and
-the peer, and forgotten: the others never notice. To stop a server is to cancel it; its handlers
-are cancelled with it. SIGTERM cancels main, as Ctrl-C does.
+Theory of operation. One task accepts at each listener, and starts a task for each connection. To stop a server
+is to cancel it. It then closes its listeners, and the handlers, which are shielded from that, have
+`grace` seconds to come to their ends; who is left is cancelled, and named in the log. SIGTERM
+cancels main, as Ctrl-C does; a second signal stops at once.
 
 Invariants:
-1. An accepted connection is closed, whatever becomes of its handler.
-2. The listener is closed, and its Unix path gone, before `serve` ends.
+1. The listeners are closed, and their Unix paths gone, before a stopping server waits for anything.
+2. `serve` ends when its handlers have ended.
 
-Not here: sockets; limits on connections and on their idleness.
+Not here: the handlers and the limits (`server`); several processes (`workers`).
 """
 
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 
-from .family import Family
+from .groups import gather
 from .kernel import Kernel, Syscall, Task
 from .network import BACKLOG, Socket
-from .sockets import Accept, Listen
-from .tasks import awaitable
+from .scopes import Shield
+from .server import GRACE, IDLE, Server
+from .sockets import Listen
+from .tasks import Join, Spawn, awaitable
 from .wakeup import Wakeup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Generator, Sequence
     from typing import Any
 
-    Handler = Callable[[Socket], Generator[Any, Any, object] | Coroutine[Any, Any, object]]
+    from .server import Handler
+
     Ready = Callable[[Socket], object]
-
-
-@awaitable
-def serve(
-    handler: Handler, host: str, port: int, *, backlog: int = BACKLOG, ready: Ready | None = None
-) -> Generator[Any, Any, None]:
-    """Serve TCP at `(host, port)` until cancelled: `handler(conn)` runs as a task for each connection.
-
-    Port 0 lets the operating system choose; `ready(listener)` is called once
-    connections are taken, and can tell by `listener.address`. Raises OSError
-    if the port can't be had. A handler's failure is logged and forgotten.
-    """
-    yield from serve_listener(handler, (yield Listen((host, port), backlog)), ready)
-
-
-@awaitable
-def serve_unix(
-    handler: Handler, path: str, *, backlog: int = BACKLOG, ready: Ready | None = None
-) -> Generator[Any, Any, None]:
-    """Serve at a Unix path, as `serve` does; the path must not exist, and is removed at the end."""
-    yield from serve_listener(handler, (yield Listen(path, backlog)), ready)
-
-
-@awaitable
-def serve_listener(handler: Handler, listener: Socket, ready: Ready | None = None) -> Generator[Any, Any, None]:
-    """Serve at a listener, which is closed at the end."""
-    with listener:
-        yield TakeSigterm()
-        if ready is not None:
-            _ = ready(listener)
-        number = 0
-        while True:
-            try:
-                conn = yield Accept(listener)
-            except ConnectionAbortedError:
-                continue  # gone before it was accepted
-            number += 1
-            yield Handle(handler, conn, f"{getattr(handler, '__name__', 'handler')}-{number}")
 
 
 class TakeSigterm(Syscall[None]):
@@ -80,44 +46,94 @@ class TakeSigterm(Syscall[None]):
         kernel.service(Wakeup).take(signal.SIGTERM, signal.SIG_DFL)
 
 
-class Handle(Syscall[None]):
-    """Start the handler of a connection, which is closed when the handler and its children have ended."""
+@awaitable
+def serve(
+    handler: Handler,
+    host: str | Sequence[str],
+    port: int,
+    *,
+    max_connections: int | None = None,
+    idle_timeout: float | None = IDLE,
+    grace: float | None = GRACE,
+    backlog: int = BACKLOG,
+    reuse_port: bool = False,
+    ready: Ready | None = None,
+) -> Generator[Any, Any, None]:
+    """Serve TCP at `(host, port)` until cancelled: `handler(conn)` runs as a task for each connection.
 
-    __slots__ = ("conn", "handler", "name")
-    checkpoint = False
+    `host` may be several. Port 0 lets the operating system choose;
+    `ready(listener)` is called for each listener once connections are taken, and
+    can tell by `listener.address`. `reuse_port`: other processes may, too.
 
-    def __init__(self, handler: Handler, conn: Socket, name: str) -> None:
-        self.handler = handler
-        self.conn = conn
-        self.name = name
+    `max_connections`: who comes next waits to be accepted (None: 10,000, or as
+    many as there may be files, whose soft limit is raised to the hard one).
+    `idle_timeout`: a handler that has waited for its peer for so many seconds in
+    one read or write that brought nothing is cancelled. `grace`: when the server
+    is cancelled, handlers have so many seconds to end before they are. None: no
+    limit. Raises OSError if a port can't be had. What a handler raises is logged
+    and forgotten.
+    """
+    hosts = [host] if isinstance(host, str) else list(host)
+    server = Server(handler, max_connections, idle_timeout, grace)
+    with ExitStack() as listeners:
+        opened: list[Socket] = []
+        for one in hosts:
+            opened.append(listeners.enter_context((yield Listen((one, port), backlog, reuse_port=reuse_port))))
+        yield from run_server(server, opened, ready)
 
-    def handle(self, kernel: Kernel, task: Task) -> None:
-        try:
-            handling = kernel.spawn(self.handler(self.conn), self.name, task)
-        except Exception as error:  # the handler makes no task
-            self.conn.close()
-            log_failure(self.name, self.conn, error)
+
+@awaitable
+def serve_unix(
+    handler: Handler,
+    path: str,
+    *,
+    max_connections: int | None = None,
+    idle_timeout: float | None = IDLE,
+    grace: float | None = GRACE,
+    backlog: int = BACKLOG,
+    ready: Ready | None = None,
+) -> Generator[Any, Any, None]:
+    """Serve at a Unix path, as `serve` does; the path must not exist, and is removed at the end."""
+    server = Server(handler, max_connections, idle_timeout, grace)
+    with (yield Listen(path, backlog)) as listener:
+        yield from run_server(server, [listener], ready)
+
+
+@awaitable
+def serve_listeners(
+    handler: Handler,
+    *listeners: Socket,
+    max_connections: int | None = None,
+    idle_timeout: float | None = IDLE,
+    grace: float | None = GRACE,
+    ready: Ready | None = None,
+) -> Generator[Any, Any, None]:
+    """Serve at listeners that are there already, as `serve` does; they are closed at the end."""
+    with ExitStack() as closing:
+        for listener in listeners:
+            _ = closing.enter_context(listener)
+        yield from run_server(Server(handler, max_connections, idle_timeout, grace), list(listeners), ready)
+
+
+def run_server(server: Server, listeners: list[Socket], ready: Ready | None) -> Generator[Any, Any, None]:
+    """Accept until cancelled; then close the listeners and wait for the handlers."""
+    yield TakeSigterm()
+    holder = yield Spawn(server.hold(), "connections")
+    try:
+        yield server.begun.wait()
+        for listener in listeners:
+            if ready is not None:
+                _ = ready(listener)
+        if len(listeners) == 1:
+            yield from server.accept(listeners[0])
         else:
-            kernel.service(Family).at_end[handling] = self.ended
-
-    def ended(self, task: Task) -> bool:
-        """Close the connection; log a failure, which is then forgotten."""
-        self.conn.close()
-        if isinstance(task.failure, Exception):
-            log_failure(self.name, self.conn, task.failure)
-            return True
-        return False
-
-    def __repr__(self) -> str:
-        return f"Handle({self.name})"
-
-
-def log_failure(name: str, conn: Socket, error: Exception) -> None:
-    """Log what a handler raised. A connection that the other side broke off is no failure of ours: one line."""
-    import logging  # only here: it would be a quarter of the package's time to import
-
-    log = logging.getLogger("minisched")
-    if isinstance(error, ConnectionError):
-        log.info("%s of %s: %s", name, conn.peer or "a Unix peer", error)
-    else:
-        log.error("%s of %s failed", name, conn.peer or "a Unix peer", exc_info=error)
+            yield from gather(*(server.accept(listener) for listener in listeners))
+    except GeneratorExit:
+        raise  # it is being closed, and can't wait
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        server.stopping.set()
+        with (yield Shield(None)):
+            yield Join(holder)
+        raise

@@ -38,14 +38,18 @@ IMPORTS: dict[str, set[str]] = {
     "network": {"errors", "kernel", "poller"},
     "sockets": {"errors", "kernel", "poller", "foreign", "files", "network"},
     "wakeup": {"kernel", "poller"},
-    "serve": {"kernel", "family", "tasks", "network", "sockets", "wakeup"},
+    "server": {"kernel", "files", "network", "poller", "scopes", "sync", "taskgroup", "tasks", "timers"},
+    "serve": {"kernel", "groups", "network", "scopes", "server", "sockets", "tasks", "wakeup"},
+    "threads": {"errors", "kernel", "family", "wakeup"},
+    "signals": {"errors", "kernel", "family", "wakeup"},
     "report": {"kernel", "tasks"},
     "watch": {"errors", "kernel", "report"},
     "debug": {"kernel", "watch"},
     "loop": {"errors", "kernel", "family", "timers", "poller", "wakeup", "report", "watch", "debug"},
+    "workers": {"errors", "kernel", "files", "loop", "network", "serve", "server", "tasks"},
     "__init__": {
         *("errors", "kernel", "tasks", "timers", "poller", "files", "network", "sockets", "serve", "watch", "loop"),
-        *("waiting", "scopes", "sync", "queues", "taskgroup", "groups", "supervision"),
+        *("waiting", "scopes", "sync", "queues", "taskgroup", "groups", "supervision", "threads", "signals", "workers"),
     },
     "battery": {"errors", "kernel", "tasks", "timers", "watch", "loop"},
     "injection": {"errors", "kernel", "family", "timers", "watch", "loop"},
@@ -67,7 +71,7 @@ TOP_LEVEL = {
     *("minisched", "demos", "tests", "pyproject.toml", "ARCHITECTURE.md", "README.md", "LICENSE", "CHANGES.md"),
     *("CONTRIBUTING.md", ".ci", ".gitignore", ".pre-commit-config.yaml"),
 }
-BORROWED = {("network", "_accept"), ("loop", "_local")}  # private names of the standard library: (module, name)
+BORROWED = {("network", "_accept"), ("loop", "_local"), ("workers", "_exit")}  # private names of the standard library: (module, name)
 
 
 @cache
@@ -166,7 +170,12 @@ def test_the_kernel_knows_only_errors_and_neither_clock_nor_file_nor_thread():
 
 @pytest.mark.parametrize(
     ("name", "importers"),
-    [("selectors2", {"_selectors2"}), ("sortedcontainers", {"timers"}), ("time", {"timers"}), ("random", set())],
+    [
+        ("selectors2", {"_selectors2"}),
+        ("sortedcontainers", {"timers"}),
+        ("time", {"timers", "workers"}),
+        ("random", set()),
+    ],
 )
 def test_what_enters_from_outside_enters_in_one_place(name, importers):
     assert {module for module in MODULES if name in others_imports(module)} == importers
@@ -338,7 +347,7 @@ def test_the_architecture_names_every_call_that_is_no_checkpoint():
 
 
 # Calls that only our own functions make: two waits that can't be given up, and what a server does between two accepts.
-NOT_PUBLIC = {"Reacquire", "CancelledEnded", "TakeSigterm", "Handle"}
+NOT_PUBLIC = {"Reacquire", "CancelledEnded", "TakeSigterm"}
 
 
 def is_no_checkpoint(node: ast.AST) -> bool:

@@ -509,11 +509,7 @@ def echo(conn):
         yield Write(conn, data)
 
 
-@kinds(
-    serve_unix,
-    standins.storming_serve,
-    marks=pytest.mark.xfail(raises=AssertionError, strict=True, reason="serve does not retry accept yet"),
-)
+@kinds(serve_unix, standins.storming_serve)
 def test_gh_151615_a_server_that_is_out_of_files_logs_it_once_and_tries_again_after_a_pause(
     kind, path, monkeypatch, caplog
 ):

@@ -23,6 +23,7 @@ from minisched import (
     Syscall,
     SyscallError,
     TaskCancelled,
+    Watcher,
     Write,
     serve,
     serve_unix,
@@ -79,6 +80,12 @@ def said(address, words):
 
 def tasks_of():
     return Ask(lambda kernel: [task.name for task in kernel.tasks()])
+
+
+def quiet(server):
+    """Let the others run until the server serves nobody."""
+    while any("-" in name for name in (yield tasks_of())) or server.state != "parked":
+        yield
 
 
 @pytest.mark.parametrize("handler", [echo, echo_async])
@@ -237,16 +244,26 @@ def test_to_cancel_a_server_closes_its_listener_and_its_connections():
     assert run(main()) == ["main"]
 
 
-def test_a_connection_accepted_in_the_turn_of_the_cancellation_is_closed():
+def test_a_connection_accepted_in_the_turn_of_the_cancellation_is_served_and_closed():
+    class CancelAsItAccepts(Watcher):
+        server = None
+
+        def wake(self, task, by):
+            if task is self.server:
+                task.kernel.cancel(task, "as it accepts")
+
+    watcher = CancelAsItAccepts()
+
     def main():
-        server, listener = yield from started(echo)
+        server, listener = yield from started(echo, grace=0)
         yield from parked(server)
+        watcher.server = server
         with (yield Connect(listener.address)) as conn:
-            yield from until(lambda: server.state == "ready")  # a connection is on its way to it
-            yield from stopped(server)
+            with pytest.raises(TaskCancelled, match="as it accepts"):
+                yield Join(server)
             assert (yield Read(conn, 100)) == b""
 
-    run(main())
+    run(main(), watch=[watcher])
 
 
 def test_a_listener_that_is_closed_ends_its_server():
@@ -282,12 +299,12 @@ def test_two_hundred_connections_one_after_the_other_leave_nothing():
     def main():
         server, listener = yield from started(echo)
         yield from said(listener.address, [b"first"])
-        yield from until(lambda: server.state == "parked" and not server.children)
+        yield from quiet(server)
         before = open_numbers(), (yield Ask(watched)), (yield tasks_of())
         for number in range(200):
             word = b"%d" % number
             assert (yield from said(listener.address, [word])) == [word]
-        yield from until(lambda: server.state == "parked" and not server.children)
+        yield from quiet(server)
         assert (open_numbers(), (yield Ask(watched)), (yield tasks_of())) == before
         yield from stopped(server)
 
@@ -305,7 +322,7 @@ def test_handlers_are_named_and_numbered():
         yield from stopped(server)
         return names
 
-    assert run(main()) == ["main", "server", "echo-1", "echo-2"]
+    assert run(main()) == ["main", "server", "connections", "the idle are cut", "echo-1", "echo-2"]
 
 
 def test_the_failure_of_a_handlers_child_is_the_handlers_and_ends_no_server(caplog):
