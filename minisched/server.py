@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 10_000  # at most, unless something else is asked for
 IDLE = 600.0  # seconds, after which a connection is cut
-GRACE = 5.0  # seconds, for handlers to come to their ends
+GRACE = 3.0  # seconds, for handlers to come to their ends
 PAUSE = 1.0  # seconds, when no files are left
 AT_ONCE = 61  # connections accepted in one turn, as there are turns between two looks at files
 FEW = 5  # connections that a line of the log names
@@ -116,6 +116,10 @@ class Server(TaskGroup):
             if self.idle_timeout is not None:
                 _ = yield Spawn(self.cut_the_idle(self.idle_timeout), "the idle are cut", daemon=True)
             yield self.stopping.wait()
+            if self.alive and self.grace != 0:
+                for_how_long = "any time" if self.grace is None else f"{self.grace:g} s"
+                said = "the server stops; %d connections have %s to end (a second signal stops at once)"
+                log().warning(said, len(self.alive), for_how_long)
             with (yield MoveOnAfter(self.grace)):
                 yield AllEnded(self)
             if self.alive:
