@@ -118,8 +118,8 @@ class Server(TaskGroup):
             yield self.stopping.wait()
             if self.alive and self.grace != 0:
                 for_how_long = "any time" if self.grace is None else f"{self.grace:g} s"
-                said = "the server stops; %d connections have %s to end (a second signal stops at once)"
-                log().warning(said, len(self.alive), for_how_long)
+                said = "the server stops; %s may take %s to end (a second signal stops at once)"
+                log().warning(said, counted(len(self.alive)), for_how_long)
             with (yield MoveOnAfter(self.grace)):
                 yield AllEnded(self)
             if self.alive:
@@ -143,15 +143,15 @@ class Server(TaskGroup):
         """Log that no files are left, once for as long as that lasts."""
         if not self.exhausted:
             self.exhausted = True
-            said = "can't accept, with %d connections: %s; trying again each %g s"
-            log().error(said, len(self.connections), error.strerror, PAUSE)
+            said = "can't accept, with %s: %s; trying again each %g s"
+            log().error(said, counted(len(self.connections)), error.strerror, PAUSE)
 
     def say_who_is_cut(self) -> None:
         """Log whose handlers had not come to their ends when the server stopped."""
         who = [f"{task.name} of {peer_of(one.conn)}" for task, one in self.connections.items()]
         more = f" and {len(who) - FEW} more" if len(who) > FEW else ""
-        said = "the server has stopped; after %g s of grace it cut %d connections: %s%s"
-        log().warning(said, self.grace, len(who), ", ".join(who[:FEW]), more)
+        said = "the server has stopped; after %g s of grace it cut %s: %s%s"
+        log().warning(said, self.grace, counted(len(who)), ", ".join(who[:FEW]), more)
 
 
 class Connection:
@@ -247,6 +247,11 @@ def log_failure(name: str, conn: Socket, error: Exception) -> None:
         log().info("%s of %s: %s", name, peer_of(conn), error)
     else:
         log().error("%s of %s failed", name, peer_of(conn), exc_info=error)
+
+
+def counted(connections: int) -> str:
+    """Say how many connections there are."""
+    return "1 connection" if connections == 1 else f"{connections} connections"
 
 
 def peer_of(conn: Socket) -> object:

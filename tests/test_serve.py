@@ -163,6 +163,7 @@ def test_a_handler_that_fails_is_logged_and_its_connection_closed_and_the_others
                 assert (yield Read(bad, 100)) == b""
             yield Write(good, b"fine")
             assert (yield Read(good, 100)) == b"fine"
+        yield from quiet(server)
         yield from stopped(server)
         return peer
 
