@@ -118,12 +118,18 @@ class Family(Service):
         dealt_with = task in self.at_end and self.at_end.pop(task)(task)
         if task.failure is not None and not dealt_with and not (task.keep and task in self.joiners):
             self._tell_parent(task, task.failure)
-        for joiner in self.joiners.pop(task, ()):  # looked up now: the cancellation took some away
-            error = failure(task)
-            if error is not None:
-                throw(self.kernel, joiner, error)
-            else:
-                resume(self.kernel, joiner, task.result)
+        joiners = self.joiners.get(task, {})  # looked up now: the cancellation took some away
+        for joiner in list(joiners):
+            if joiner in joiners:  # else it was another branch of a `select` that has been told
+                self._forget(task, joiner)
+                self._tell(joiner, task)
+
+    def _tell(self, joiner: Waiter, task: Task) -> None:
+        error = failure(task)
+        if error is not None:
+            throw(self.kernel, joiner, error)
+        else:
+            resume(self.kernel, joiner, task.result)
 
     def _tell_parent(self, task: Task, error: BaseException) -> None:
         parent = task.spawner

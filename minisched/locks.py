@@ -8,7 +8,8 @@ lock, in a `with` that gives it back. If the owner's body ends without that, tho
 Invariants:
 1. A lock has one owner, or none and no waiters.
 2. A notification wakes a task that waits; it is never given to one that is being cancelled.
-3. Whatever ends a condition's `wait`, the task owns the lock again (unless its generator is closed).
+3. Whatever ends a condition's `wait`, the task owns the lock again (unless its generator is closed,
+   or the lock's owner has ended with it).
 
 Not here: what has no owner (`sync`).
 """
@@ -57,10 +58,14 @@ class Lock(Primitive):
     def release(self) -> None:
         """Give it to the first who waits. Only the owner can; SyscallError otherwise."""
         kernel = self.here("release")
-        if kernel is None or self.owner is None or kernel.current is not self.owner:
+        if kernel is None or not self._owned():
             by = "nobody" if kernel is None or kernel.current is None else f"task {kernel.current.name!r}"
             raise SyscallError(f"{self!r} was released by {by}: only its owner can do that, once")
         self.hand_on(kernel)
+
+    def _owned(self) -> bool:
+        """Return whether the task whose turn it is has it."""
+        return self.owner is not None and self.owner.kernel.current is self.owner
 
     def take(self, task: Task) -> bool:
         """Make `task` the owner, if there is none; return whether it is."""
@@ -95,14 +100,14 @@ class Lock(Primitive):
     def _watch(self, watched: bool) -> None:
         """Ask to be told if the owner ends without having released the lock; or take that back."""
         self.watched = watched
-        if self.owner is not None and self.kernel is not None:
-            telling = self.kernel.service(Family).at_body_end
-            if watched:
-                telling.setdefault(self.owner, {})[self._owner_ended] = None
-            elif self.owner in telling:
-                del telling[self.owner][self._owner_ended]
-                if not telling[self.owner]:
-                    del telling[self.owner]
+        assert self.owner is not None and self.kernel is not None
+        telling = self.kernel.service(Family).at_body_end
+        if watched:
+            telling.setdefault(self.owner, {})[self._owner_ended] = None
+        else:
+            del telling[self.owner][self._owner_ended]
+            if not telling[self.owner]:
+                del telling[self.owner]
 
     def _owner_ended(self, owner: Task) -> None:
         """Don't let those who wait hang."""
@@ -115,22 +120,30 @@ class Lock(Primitive):
             "use `with (yield lock.acquire()):`"
         )
 
+    def in_use(self) -> bool:
+        return self.owner is not None
+
+    def leave_run(self) -> None:
+        super().leave_run()
+        if self.owner is not None and self.owner.place is not DONE:  # the run was broken off, and its bodies closed
+            self.owner, self.watched = None, False
+
     def state(self) -> str:
         if self.owner is None:
             return "free"
         ended = ", which has ended" if self.owner.place in (ENDING, DONE) else ""
-        return f"held by task {self.owner.name!r}{ended}"
+        return f"held by task {self.owner.name!r}{ended}, {super().state()}"
 
     def __enter__(self) -> Self:
-        if self.kernel is None or self.owner is None or self.kernel.current is not self.owner:
+        if not self._owned():
             raise SyscallError(
                 "`with lock:` does not wait for it: `with (yield lock.acquire()):`, or `async with lock:`"
             )
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        if not isinstance(error, GeneratorExit) or (self.kernel and self.kernel.current is self.owner):
-            self.release()  # else it was closed while a Condition had the lock
+        if error is None or self._owned():
+            self.release()  # else the error says why it is not the owner; or it was closed while a Condition waited
 
     def __aenter__(self) -> Acquire:
         return self.acquire()
@@ -208,22 +221,25 @@ class Condition(Primitive):
 
     @awaitable
     def wait_for(self, predicate: Callable[[], Truth]) -> Generator[Any, Any, Truth]:
-        """Wait until `predicate()` is true, looking at each notification; return what it returned."""
+        """Wait until `predicate()` is true, looking at each notification; return what it returned.
+
+        Raises what `predicate` raises, and what `wait` does: cancelled, the task owns the lock again.
+        """
         while not (result := predicate()):
             yield from self.wait()
         return result
 
     def notify(self, count: int = 1) -> None:
         """Wake the first `count` who wait; each goes on once it has the lock. Only the owner of the lock can."""
-        kernel = self.here("notify")
+        _ = self.here("notify")
         owner = self.lock.owner
         if owner is None or owner.kernel.current is not owner:
             raise SyscallError(f"notify of {self!r} by a task that does not own its lock: {self.lock!r}")
         for _ in range(min(count, len(self.waiters))):
-            resume(owner.kernel if kernel is None else kernel, self.waiters.popitem(last=False)[0])
+            resume(owner.kernel, self.waiters.popitem(last=False)[0])
 
     def notify_all(self) -> None:
-        """Wake all who wait."""
+        """Wake all who wait. Only the owner of the lock can."""
         self.notify(len(self.waiters))
 
     def __aenter__(self) -> Acquire:

@@ -204,11 +204,13 @@ class Loop:
 
     def _abandon(self, error: BaseException) -> None:
         """End the run at once: undo every wait and close every generator, children before parents."""
-        for task in reversed(list(self.kernel.tasks())):
+        tasks = list(reversed(list(self.kernel.tasks())))
+        for task in tasks:  # first all waits, so that nothing is handed to who is closed next
             try:
                 _ = self.kernel.forget(task)
             except SyscallError as problem:
                 error.add_note(str(problem))
+        for task in tasks:
             if task.place != ENDING:
                 self.kernel.close_body(task, error)
 

@@ -61,7 +61,10 @@ class Feed(Primitive):
 
     @awaitable
     def for_each(self, work: Callable[[Any], object]) -> Generator[Any, Any, None]:
-        """Call `work(item)`, a function, a generator function or an `async def`, for each item until it is closed."""
+        """Call `work(item)`, a function, a generator function or an `async def`, for each item until it is closed.
+
+        Raises what `work` raises, and Missed; it may be called again, then, and goes on with the next item.
+        """
         while True:
             try:
                 item = yield self.get()
@@ -102,7 +105,7 @@ class Queue(Feed):
         return Put(self, item)
 
     def put_nowait(self, item: object) -> None:
-        """Put `item`; WouldBlock if there is no room."""
+        """Put `item`; WouldBlock if there is no room, ClosedError if it is closed."""
         _ = self.here("put_nowait")
         if not self.offer(item):
             raise WouldBlock(f"no room in {self!r}")
@@ -211,10 +214,8 @@ class Broadcast:
         return subscription
 
     def publish(self, item: object) -> None:
-        """Let every subscriber see `item`. A plain call. ClosedError if it is closed. O(subscribers that wait)."""
-        one = next(iter(self.subscriptions), None)
-        if one is not None:
-            _ = one.here("publish")
+        """Let every subscriber see `item`. A plain call. ClosedError if it is closed. O(subscribers)."""
+        self._here("publish")
         if self.closed:
             raise ClosedError("the broadcast is closed")
         self.items.append(item)
@@ -223,10 +224,16 @@ class Broadcast:
             subscription.tell()
 
     def close(self) -> None:
-        """Publish no more: subscribers see what is left, then ClosedError."""
+        """Publish no more: subscribers see what is left, then ClosedError. A plain call; again: nothing happens."""
+        self._here("close")
         self.closed = True
-        for subscription in list(self.subscriptions):
+        for subscription in self.subscriptions:
             subscription.tell()
+
+    def _here(self, verb: str) -> None:
+        """Raise SyscallError in any thread but that of the subscribers' run, before anything is changed."""
+        for subscription in self.subscriptions:
+            _ = subscription.here(verb)
 
 
 class Subscription(Feed):
@@ -256,19 +263,19 @@ class Subscription(Feed):
 
     def tell(self) -> None:
         """Wake those who wait, as far as there is something for them."""
-        kernel = self.here("publish")
-        while self.waiters and kernel is not None:
+        while self.waiters and self.kernel is not None:
             try:
                 item = self.take()
             except ClosedError as closed:
-                throw(kernel, self.waiters.popitem(last=False)[0], closed)
+                throw(self.kernel, self.waiters.popitem(last=False)[0], closed)
                 continue
             if item is NOT_YET:
                 return
-            resume(kernel, self.waiters.popitem(last=False)[0], item)
+            resume(self.kernel, self.waiters.popitem(last=False)[0], item)
 
     def close(self) -> None:
-        """See no more; who waits gets ClosedError."""
+        """See no more; who waits gets ClosedError. A plain call."""
+        _ = self.here("close")
         self.closed = True
         _ = self.broadcast.subscriptions.pop(self, None)
         self.tell()

@@ -17,7 +17,7 @@ from .errors import SyscallError
 from .kernel import Kernel, Task
 from .locks import Condition as Condition
 from .locks import Lock as Lock
-from .waiting import NOT_YET, Primitive, Selectable, resume
+from .waiting import NOT_YET, Primitive, Selectable, resume, task_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Semaphore(Primitive):
 
     def __init__(self, value: int, maximum: int | None = None, name: str | None = None) -> None:
         super().__init__(name)
-        if value < 0 or (maximum is not None and maximum < value):
+        if not value >= 0 or (maximum is not None and not maximum >= value):
             raise ValueError(f"a semaphore starts with 0 permits or more, up to its maximum, not {value!r}")
         self.value = value
         self.maximum = maximum
@@ -120,19 +120,19 @@ class Semaphore(Primitive):
 class Permit:
     """One permit of a semaphore, to be given back once: by a `with`, or by the semaphore's `release`."""
 
-    __slots__ = ("given_back", "semaphore")
+    __slots__ = ("semaphore", "used")
 
     def __init__(self, semaphore: Semaphore) -> None:
         self.semaphore = semaphore
-        self.given_back = False
+        self.used = False  # in a `with`
 
     def __enter__(self) -> Self:
-        if self.given_back:
+        if self.used:
             raise SyscallError(f"a permit of {self.semaphore!r} is used in one `with`: acquire another")
+        self.used = True
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.given_back = True
         self.semaphore.release()
 
 
@@ -146,7 +146,7 @@ class AcquirePermit(Selectable[Permit]):
 
     def attempt(self, kernel: Kernel, task: Task) -> Permit:
         self.semaphore.join_run(kernel)
-        if self.semaphore.value == 0:
+        if self.semaphore.value < 1:
             return NOT_YET
         self.semaphore.value -= 1
         return Permit(self.semaphore)
@@ -167,7 +167,10 @@ class Barrier(Primitive):
         self.parties = parties
 
     def wait(self) -> BarrierWait:
-        """Wait for the others; return which one to come it was, from 0. Cancelled while parked: it has not come."""
+        """Wait for the others; return which one to come it was, from 0. Cancelled while parked: it has not come.
+
+        SyscallError if it is twice in one `select`.
+        """
         return BarrierWait(self)
 
     def state(self) -> str:
@@ -192,4 +195,7 @@ class BarrierWait(Selectable[int]):
         return barrier.parties - 1
 
     def enlist(self, kernel: Kernel, waiter: Waiter) -> Callable[[], object]:
+        task, last = task_of(waiter), next(reversed(self.barrier.waiters), None)
+        if last is not None and task_of(last) is task:
+            raise SyscallError(f"task {task.name!r} is to wait twice at {self.barrier!r}, in one select: it comes once")
         return self.barrier.enlist(waiter)

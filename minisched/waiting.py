@@ -70,12 +70,21 @@ class Primitives(Service):
     def _gone(self, primitive: ref[Primitive]) -> None:
         self.known.pop(primitive, None)
 
-    def tasks(self) -> Iterable[Task]:
-        """Return the tasks that wait at a primitive."""
+    def own(self) -> Iterable[Primitive]:
+        """Return those of them that no later run has taken over."""
         for known in list(self.known):
             primitive = known()
-            if primitive is not None:
-                yield from map(task_of, primitive.waiting())
+            if primitive is not None and primitive.kernel is self.kernel:
+                yield primitive
+
+    def tasks(self) -> Iterable[Task]:
+        """Return the tasks that wait at a primitive."""
+        for primitive in self.own():
+            yield from map(task_of, primitive.waiting())
+
+    def close(self) -> None:
+        for primitive in self.own():
+            primitive.leave_run()
 
 
 class Selectable(Syscall["Answer"]):
@@ -118,15 +127,15 @@ class Select(Syscall[tuple[int, "Any"]]):
             if answer is not NOT_YET:
                 return number, answer
         choice = Choice(kernel, task)
+        kernel.park(task, choice.undo)  # first: if one refuses to be waited for, the others are undone
         for number, call in enumerate(self.calls):
             choice.undos.append(call.enlist(kernel, One(choice, number)))
-        kernel.park(task, choice.undo)
         return None
 
     def blockers(self) -> Iterable[Task]:
         """Return who is waited for, if it is one and the same for all that is waited for."""
         known = [list(getattr(call, "blockers", tuple)()) for call in self.calls]
-        return known[0] if len(known) == 1 else ()
+        return known[0] if all(blockers == known[0] for blockers in known) else ()
 
     def __repr__(self) -> str:
         return f"select({', '.join(map(repr, self.calls))})"
@@ -144,7 +153,8 @@ class Choice:
 
     def undo(self, but: int | None = None) -> None:
         """Wait for none of them any more."""
-        for number, undo in enumerate(self.undos):
+        undos, self.undos = self.undos, []  # each leads back here: leave no cycle to the collector
+        for number, undo in enumerate(undos):
             if number != but:
                 _ = undo()
 
@@ -185,18 +195,27 @@ class Primitive:
         """Return all who wait here."""
         return self.waiters
 
+    def in_use(self) -> bool:
+        """Return whether it can't be taken to another run."""
+        return next(iter(self.waiting()), None) is not None
+
     def join_run(self, kernel: Kernel) -> None:
-        """Belong to the run of `kernel` from here on."""
+        """Belong to the run of `kernel` from here on; SyscallError if it is in use in another."""
         if self.kernel is not kernel:
-            if next(iter(self.waiting()), None) is not None:
-                raise SyscallError(f"{self!r} is in use in another run: its waiters are there")
+            if self.kernel is not None and self.in_use():
+                raise SyscallError(f"{self!r} is in use in another run: make one for each run")
             primitives = kernel.service(Primitives)
             self.kernel, self.thread = kernel, primitives.thread
             number = primitives.add(self)
             self.name = self.name or f"#{number}"
 
+    def leave_run(self) -> None:
+        """Belong to no run any more: it is over. Who waits still was broken off in a wait that has no undo."""
+        self.kernel = None
+        self.waiters.clear()
+
     def here(self, verb: str) -> Kernel | None:
-        """Return the kernel, None if no run has used this yet; SyscallError in any thread but the run's."""
+        """Return the kernel, None if no run uses this now; SyscallError in any thread but the run's."""
         if self.kernel is not None and self.thread != get_ident():
             self.kernel.service(Primitives).check_thread(verb, self)
         return self.kernel
@@ -241,6 +260,7 @@ def select(*calls: Selectable[Any]) -> Select:
     Exactly one of the calls happens: the first, in their order, that can be
     done now, else the one that first can be; its number and its answer are
     returned, or its error raised. For gets, puts, sleeps, joins, locks, events,
-    semaphores. Cancelled while parked: none has happened.
+    semaphores, barriers; SyscallError for what can't be one of several, and for
+    none. Cancelled while parked: none has happened.
     """
     return Select(calls)

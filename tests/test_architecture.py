@@ -71,7 +71,8 @@ TOP_LEVEL = {
     *("minisched", "demos", "tests", "pyproject.toml", "ARCHITECTURE.md", "README.md", "LICENSE", "CHANGES.md"),
     *("CONTRIBUTING.md", ".ci", ".gitignore", ".pre-commit-config.yaml"),
 }
-BORROWED = {("network", "_accept"), ("loop", "_local"), ("workers", "_exit")}  # private names of the standard library: (module, name)
+# Private names of the standard library: (module, name).
+BORROWED = {("network", "_accept"), ("loop", "_local"), ("workers", "_exit")}
 
 
 @cache

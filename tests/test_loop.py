@@ -373,7 +373,7 @@ def test_when_a_rule_is_broken_every_wait_is_undone_and_every_generator_closed_c
 
     with pytest.raises(SyscallError, match="task 'main' was woken while it is running, not parked"):
         run(main())
-    assert log == ["undo orphan", "close orphan", "undo child", "close child", "undo parent", "close parent"]
+    assert log == ["undo orphan", "undo child", "undo parent", "close orphan", "close child", "close parent"]
 
 
 def test_what_goes_wrong_when_a_run_is_broken_off_is_noted_on_the_error():
