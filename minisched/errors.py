@@ -183,7 +183,9 @@ def clean(error: BaseException) -> BaseException:
     """Take this package's frames out of the traceback, wherever they are: what is left is the user's. O(frames)."""
     first = last = theirs(error.__traceback__)
     while last is not None:
-        following = last.tb_next = theirs(last.tb_next)
+        following = theirs(last.tb_next)
+        if following is not last.tb_next:  # to set it is to walk through all that follows
+            last.tb_next = following
         last = following
     return error.with_traceback(first)
 

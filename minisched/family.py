@@ -57,7 +57,7 @@ class Family(Service):
         """Take note of the end of a body; `error` is what it raised, None if it returned."""
         while task.scope is not task:  # a scope that was entered without `with`
             error = leave(task.scope, error)
-        quits = error and find(error, KeyboardInterrupt, SystemExit)
+        quits = None if error is None else find(error, KeyboardInterrupt, SystemExit)
         if quits is not None:
             self.interrupt(quits, task)
             if quits is error:  # else it is in a group, with others that must not be lost

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from .errors import Cancelled, SyscallError, check_body, without_cancelled
+from .errors import Cancelled, SyscallError, brief, check_body, without_cancelled
 from .family import failure
 from .kernel import Kernel, Task
 from .taskgroup import NEXT, AllEnded, TaskGroup, outcome
@@ -19,19 +19,22 @@ from .tasks import awaitable, finished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any, Self
 
     from .taskgroup import Body
 
 
 class NextEnded(AllEnded):
-    """Wait until a child has ended of which the owner has not heard."""
+    """Wait until a child has ended: of which the owner has not heard, or as one that ends all (`next_end`)."""
 
     __slots__ = ()
     group: Crew
 
     def handle(self, kernel: Kernel, task: Task) -> None:
+        owner = self.group.entered().asked_by
+        if task is not owner:
+            raise SyscallError(f"the results of {self.group!r} are for task {owner.name!r}, not for {task.name!r}")
         if not self.group.ends:
             kernel.park(task, self.group.enlist(task, NEXT))
 
@@ -52,14 +55,21 @@ class Crew(TaskGroup):
         for body in bodies:
             check_body(body, None)
         yield from self.begin()
-        for body in bodies:
-            self.members.append((yield self.spawn(body)))
+        try:
+            for body in bodies:
+                self.members.append((yield self.spawn(body)))
+        except BaseException as raised:  # a body was there twice, and is in use by now
+            _ = yield from self.end(raised)
+            raise
 
     @awaitable
-    def next_end(self) -> Generator[Any, Any, Task]:
-        """Wait for the next end of a member; return which."""
-        yield NextEnded(self)
-        return self.ends.popleft()
+    def next_end(self) -> Generator[Any, Any, Task | None]:
+        """Wait for the next end of a member, if it is not one that ends all; return which, None if none is left."""
+        while self.alive or self.ends:
+            yield NextEnded(self)
+            if self.ends:
+                return self.ends.popleft()
+        return None
 
     def note(self, child: Task) -> bool:
         if failure(child) is None:
@@ -69,13 +79,15 @@ class Crew(TaskGroup):
 
     def verdict(self, error: BaseException | None) -> BaseException | None:
         first = None if error is None else without_cancelled(error)
-        for child in self.failed:
+        for child in self.failures():
             later = failure(child)
             if first is None:
                 first = later
             elif later is not None and later is not first:
-                first.add_note(f"task {child.name!r} of the same {self.name} {outcome(child)}")
-        return first or error
+                said = f"task {child.name!r} of the same {self.name} {outcome(child)}"
+                notes = [*getattr(first, "__notes__", ()), "\n  ".join([said, *details(later)])]
+                object.__setattr__(first, "__notes__", notes)  # `add_note` fails if the class is a frozen dataclass
+        return error if first is None else first
 
 
 class Gathering(Crew):
@@ -105,12 +117,11 @@ class Race(Crew):
 class Completions(Crew):
     """Results in the order in which they come: `as_completed`."""
 
-    __slots__ = ("bodies", "left")
+    __slots__ = ("bodies",)
 
     def __init__(self, bodies: tuple[Body, ...]) -> None:
         super().__init__("as_completed")
         self.bodies = bodies
-        self.left = len(bodies)
 
     def note(self, child: Task) -> bool:
         if super().note(child):
@@ -121,11 +132,12 @@ class Completions(Crew):
     @awaitable
     def for_each(self, work: Callable[[Any], object]) -> Generator[Any, Any, None]:
         """Call `work(result)`, a function, a generator function or an `async def`, for each result as it comes."""
+        check_function(work, "for_each")
         yield from self.start(self.bodies)
         error = None
         try:
-            for _ in self.bodies:
-                yield from finished(work((yield from self.next_end()).result))
+            while (child := (yield from self.next_end())) is not None:
+                yield from finished(work(child.result))
         except BaseException as raised:
             error = raised
         error = yield from self.end(error)
@@ -140,10 +152,10 @@ class Completions(Crew):
         return self
 
     async def __anext__(self) -> Any:
-        if not self.left:
-            raise StopAsyncIteration
+        _ = self.entered()
         child = await self.next_end()
-        self.left -= 1
+        if child is None:
+            raise StopAsyncIteration
         return child.result
 
 
@@ -153,9 +165,11 @@ def group(body: Callable[[TaskGroup], Any], name: str | None = None) -> Generato
 
     `body` is a generator function or an `async def`. A failure of a child or of
     the body cancels the rest; all of them are raised as one ExceptionGroup.
-    None is returned after `group.cancel()`. A cancellation from outside cancels
-    body and children, and is raised when they have ended.
+    After `group.cancel()`, None is returned if the body was cut short. A
+    cancellation from outside cancels body and children, and is raised when they
+    have ended; if it cut none of them short, it waits for the next checkpoint.
     """
+    check_function(body, "group")
     team, result, error = TaskGroup(name), None, None
     yield from team.begin()
     try:
@@ -175,7 +189,9 @@ def gather(*bodies: Body, return_exceptions: bool = False) -> Generator[Any, Any
     The first failure (a child that was cancelled alone, too: TaskCancelled)
     cancels the rest and is raised, itself, once they have ended; later ones are
     notes of it. `return_exceptions`: none ends the others, and each is returned
-    in its place. A cancellation cancels all.
+    in its place. A cancellation cancels all, and drops what they returned; if
+    they all return, it is the results that are returned, and it waits for the
+    next checkpoint.
 
     Other than asyncio's, it leaves nobody running when it raises, takes fresh
     bodies and no futures, and has no result before all have ended.
@@ -216,3 +232,23 @@ def as_completed(*bodies: Body) -> Completions:
     Leaving the block early cancels nobody: it waits for the rest.
     """
     return Completions(bodies)
+
+
+def details(error: BaseException) -> Iterator[str]:
+    """Say what a note of an error has to tell, besides its own line, since nothing else will be left of it."""
+    todo = [error]
+    while todo:
+        one = todo.pop()
+        if one is not error:
+            yield brief(one)
+        yield from map(str, getattr(one, "__notes__", ()))
+        if one.__cause__ is not None:
+            yield f"from {brief(one.__cause__)}"
+        if isinstance(one, BaseExceptionGroup):
+            todo.extend(reversed(one.exceptions))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+
+
+def check_function(function: object, user: str) -> None:
+    """Raise the error for what was to be a function; as a rule, it was called."""
+    if not callable(function):
+        raise SyscallError(f"{user} takes a function, which it calls itself, not {function!r}")

@@ -38,16 +38,17 @@ class Block(Scope):
     before the `with`. Infinity: never, or not known yet.
     """
 
-    __slots__ = ("_deadline", "_forget", "asked_by", "seconds")
+    __slots__ = ("_deadline", "_timer", "asked_by", "seconds")
 
     def __init__(self, task: Task, seconds: float | None, shield: bool = False) -> None:
         super().__init__(shield=shield)
         self.asked_by = task
-        self.seconds = inf if seconds is None else seconds
+        self.seconds = inf if seconds is None else seconds + 0.0  # what is no number fails here, not in the `with`
         if not self.seconds >= 0:
             raise ValueError(f"a scope takes a number of seconds, 0 or more, or None for no limit, not {seconds!r}")
         self._deadline = inf
-        self._forget: Callable[[], object] | None = None  # the timer
+        self._timer: Callable[[], object] | None = None  # the undo of it
+        _ = task.kernel.service(Primitives)  # made here, in the run's thread, which it takes note of
 
     @property
     def deadline(self) -> float:
@@ -58,18 +59,24 @@ class Block(Scope):
     def deadline(self, deadline: float | None) -> None:
         if deadline != deadline:
             raise ValueError("a deadline is a time in seconds, or infinity or None for no limit, not NaN")
-        self._deadline, self.seconds = inf if deadline is None else deadline, inf
+        self.asked_by.kernel.service(Primitives).check_thread("moving the deadline", self)
+        self._deadline = inf if deadline is None else deadline + 0.0  # or it fails, and nothing has changed
+        self.seconds = inf
         if self.parent is not None:
             self._set_timer(self.asked_by.kernel.service(Timers))
 
     def _set_timer(self, timers: Timers) -> None:
-        if self._forget is not None:
-            _ = self._forget()
-            self._forget = None
+        self.forget_timer()
         if self._deadline <= timers.now():
             self.over()
         elif self._deadline != inf:
-            self._forget = timers.call_at(self._deadline, self.over)
+            self._timer = timers.call_at(self._deadline, self.over)
+
+    def forget_timer(self) -> None:
+        """Let no deadline come any more."""
+        if self._timer is not None:
+            _ = self._timer()
+            self._timer = None
 
     def over(self) -> None:
         """Do what is to be done at the deadline."""
@@ -87,15 +94,16 @@ class Block(Scope):
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
         self._check_turn()
         rest = leave(self, error)
-        if self._forget is not None:
-            _ = self._forget()
         if rest is not None and rest is not error:  # a group, without the Cancelled that was in it
             raise rest from rest.__cause__
         return rest is not error
 
     def _check_turn(self) -> None:
         if self.asked_by.kernel.current is not self.asked_by:
-            raise SyscallError(f"a scope belongs to who asked for it, task {self.asked_by.name!r}: ask for another")
+            raise SyscallError(
+                f"a scope was entered or left outside of the turns of task {self.asked_by.name!r}, which had asked for "
+                "it: each task asks for its own, and closes the generators that have one (contextlib.aclosing)"
+            )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of task {self.asked_by.name!r}>"
@@ -138,14 +146,14 @@ class TimeoutBlock(CancelBlock):
 
     def over(self) -> None:
         """Cancel it."""
-        self.expired = self.own is None
+        self.expired = self.expired or self.own is None  # it may come twice, if the deadline is moved
         super().over()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
         try:
             taken = super().__exit__(kind, error, trace)
         except BaseExceptionGroup as rest:
-            if self.cancelled and self.expired:
+            if self.expired:
                 rest.add_note(f"{self._said()}, too")
             raise
         if taken and self.expired:
@@ -256,6 +264,8 @@ def leave(scope: Scope, error: BaseException | None) -> BaseException | None:
     task.scope = outer
     del outer.children[scope]
     scope.parent = None  # it is left for good: to cancel it does nothing any more
+    if isinstance(scope, Block):
+        scope.forget_timer()
     own = scope.own if scope.cause is scope.own else None  # an outer cause reaches the children from there
     for child in scope.children:
         child.own = child.own or own

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from .errors import LimitExceeded
+from .errors import LimitExceeded, SyscallError
 from .family import failure
-from .groups import Crew
+from .groups import Crew, check_function
 from .kernel import Task
 from .tasks import awaitable
 from .timers import Now
@@ -36,9 +36,8 @@ class Supervision(Crew):
         self.ends.append(child)
         return False
 
-    def verdict(self, error: BaseException | None) -> BaseException | None:
-        self.failed += [child for child in self.ends if child.failure is not None]  # as they were cancelled
-        return super().verdict(error)
+    def failures(self) -> list[Task]:
+        return [child for child in self.ends if child.failure is not None]  # since the last restart
 
 
 @awaitable
@@ -53,6 +52,8 @@ def supervise(*makers: Callable[[], Body], restarts: int = 3, within: float = 5.
     """
     if not (restarts >= 0 and within >= 0):
         raise ValueError(f"supervise takes limits of 0 or more, not restarts={restarts!r}, within={within!r}")
+    for maker in makers:
+        check_function(maker, "supervise")
     team, error = Supervision("supervise"), None
     yield from team.start(tuple(maker() for maker in makers))
     try:
@@ -70,8 +71,7 @@ def keep_alive(
 ) -> Generator[Any, Any, None]:
     """Replace each child that fails, until all have ended well or the limit is passed."""
     recent: deque[float] = deque()  # when the last failures were
-    while team.alive or team.ends:
-        child = yield from team.next_end()
+    while (child := (yield from team.next_end())) is not None:
         if child.failure is None:
             continue
         now = yield Now()
@@ -83,12 +83,17 @@ def keep_alive(
             raise LimitExceeded(said) from failure(child)
         log_failure(child, len(recent), restarts, within)
         number = team.members.index(child)
-        team.members[number] = yield team.spawn(makers[number](), child.name)
+        body = makers[number]()
+        if getattr(body, "gi_frame", getattr(body, "cr_frame", True)) is None:  # it has ended
+            raise SyscallError(
+                f"task {child.name!r} can't be started again: its maker has to make a fresh one each time"
+            )
+        team.members[number] = yield team.spawn(body, child.name)
 
 
 def log_failure(child: Task, count: int, restarts: int, within: float) -> None:
     """Log what a child raised, and that it is started again."""
     import logging  # only here: it would be a quarter of the package's time to import
 
-    said = "task %r failed and is started again (%d of at most %d within %g s)"
+    said = "task %r failed and is started again (%d of at most %s within %g s)"
     logging.getLogger("minisched").error(said, child.name, count, restarts, within, exc_info=failure(child))

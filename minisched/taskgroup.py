@@ -8,7 +8,8 @@ as their cleanup. What became of the children is then put together, as each kind
 
 Invariants:
 1. When a group's block is left, its children have ended, their children too.
-2. No failure is lost: it is raised, or in the group or a note of what is.
+2. No failure is lost: it is raised, or in the group or a note of what is. Those of a block that is
+   closed are its task's.
 3. What is kept of a child that has ended is what will be returned or raised, and no more.
 
 Not here: a task's own children, whose failure is its failure (`family`); the kinds (`groups`).
@@ -42,12 +43,13 @@ class TaskGroup(Primitive):
     their ends. `cancel` ends it quietly.
     """
 
-    __slots__ = ("alive", "failed", "scope")
+    __slots__ = ("alive", "cut_short", "failed", "scope")
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
         self.alive: dict[Task, None] = {}
         self.failed: list[Task] = []
+        self.cut_short = False  # a child was cancelled
         self.scope: CancelBlock | None = None
 
     def spawn(self, body: Body, name: str | None = None) -> SpawnIn:
@@ -60,16 +62,18 @@ class TaskGroup(Primitive):
 
     def entered(self) -> CancelBlock:
         """Return the scope; SyscallError before and after the block."""
-        if self.scope is None or self.scope.parent is None:
-            raise SyscallError(f"{self!r} is not in use: it is, from the begin to the end of its one block")
+        if self.scope is None:
+            raise SyscallError(f"{self!r} is not in use yet: `async with` it (a generator: `group(body)`, `for_each`)")
+        if self.scope.parent is None:
+            raise SyscallError(f"{self!r} is not in use any more: its block has been left")
         return self.scope
 
     @awaitable
     def begin(self) -> Generator[Any, Any, None]:
         """Enter the block."""
+        scope: CancelBlock = yield CancelScope()
         if self.scope is not None:
             raise SyscallError(f"{self!r} has had its block: make another")
-        scope: CancelBlock = yield CancelScope()
         self.join_run(scope.asked_by.kernel)
         self.scope = scope.__enter__()
 
@@ -77,18 +81,48 @@ class TaskGroup(Primitive):
     def end(self, error: BaseException | None) -> Generator[Any, Any, BaseException | None]:
         """Leave the block, which raised `error`, once all children have ended; return what is to be raised."""
         scope = self.entered()
-        if not isinstance(error, GeneratorExit):  # else it is being closed, and can't wait
+        owner = scope.asked_by
+        if not isinstance(error, GeneratorExit):
             if error is not None:
-                scope.asked_by.kernel.cancel(scope, f"the block of {self!r} raised {brief(error)}", scope.asked_by)
-            elif self.alive:
-                try:
-                    yield AllEnded(self)
-                except Cancelled as cancelled:
-                    error = cancelled
-            if self.alive:
-                yield CancelledEnded(self)
-            error = self.verdict(error)
-        return None if scope.__exit__(None, error, None) else error
+                owner.kernel.cancel(scope, f"the block of {self!r} raised {brief(error)}", owner)
+            try:
+                error = self.verdict((yield from self.all_ended(error)))
+            except GeneratorExit as closing:
+                error = closing
+        if isinstance(error, GeneratorExit):  # it is being closed, and can't wait
+            self.hand_over(owner)
+        try:
+            taken = scope.__exit__(None, error, None)
+        except SyscallError as broken:  # a scope in the block was not left
+            raise broken from error
+        return None if taken else error
+
+    @awaitable
+    def all_ended(self, error: BaseException | None) -> Generator[Any, Any, BaseException | None]:
+        """Wait until all children have ended; return the error of the block.
+
+        A cancellation that comes meanwhile, and after which all of them return,
+        has cut nothing short: it waits for the next checkpoint, as it does where
+        a result is on its way.
+        """
+        told: Cancelled | None = None
+        waits = error is None and (bool(self.alive) or self.cut_short)  # it is to see what cut them short
+        while waits:
+            try:
+                yield AllEnded(self)
+                waits = bool(self.alive)
+            except Cancelled as cancelled:
+                told, waits = cancelled, False
+        while self.alive:  # again, if somebody has spawned another before this task's turn
+            yield CancelledEnded(self)
+        return told if told is not None and self.cut_short else error
+
+    def hand_over(self, owner: Task) -> None:
+        """Let the failures be the owner's, as those of its other children are."""
+        for child in self.failures():
+            if child.failure is not None:
+                owner.failed = owner.failed or {}
+                owner.failed[child] = None
 
     def started(self, child: Task) -> None:
         """Take note of a new child."""
@@ -99,6 +133,7 @@ class TaskGroup(Primitive):
     def ended(self, child: Task) -> bool:
         """Take note of the end of a child; cancel the others, or wake the owner, if that follows from it."""
         del self.alive[child]
+        self.cut_short = self.cut_short or child.cancelled
         scope, kernel = self.scope, child.kernel
         if scope is None or scope.parent is None:
             return False  # the owner was closed and has left: the failure is its failure
@@ -115,11 +150,15 @@ class TaskGroup(Primitive):
         self.failed.append(child)
         return True
 
+    def failures(self) -> list[Task]:
+        """Return the children whose failures are to be raised."""
+        return self.failed
+
     def verdict(self, error: BaseException | None) -> BaseException | None:
         """Return what the block raises; `error` is what was raised in it."""
         own = None if error is None else without_cancelled(error)
         errors = [] if own is None else [own]
-        errors += [child.failure for child in self.failed if child.failure is not None and child.failure is not own]
+        errors += [child.failure for child in self.failures() if child.failure is not None and child.failure is not own]
         return BaseExceptionGroup(f"failures in {self!r}", errors) if errors else error
 
     def state(self) -> str:
@@ -131,9 +170,14 @@ class TaskGroup(Primitive):
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
         rest = await self.end(error)
-        if rest is not None and rest is not error:
+        if rest is None or rest is error:
+            return rest is not error
+        context = rest.__context__
+        try:
             raise rest
-        return rest is not error
+        finally:
+            # Its own, and not what the block is being left with; the class may be a frozen dataclass.
+            object.__setattr__(rest, "__context__", context)
 
 
 class SpawnIn(Syscall[Task]):
@@ -149,6 +193,7 @@ class SpawnIn(Syscall[Task]):
 
     def handle(self, kernel: Kernel, task: Task) -> Task:
         owner = self.group.entered().asked_by
+        _ = self.group.here("spawn")
         child = owner.kernel.spawn(self.body, self.name, owner, keep=True)
         self.group.started(child)
         return child

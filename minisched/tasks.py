@@ -165,11 +165,12 @@ def own_task(kernel: Kernel, task: object, verb: str) -> Task:
     return task
 
 
+@awaitable
 def finished(done: Any) -> Generator[Any, Any, Any]:
     """Run what a function returned to its end, if that is a generator or a coroutine; return the result."""
     body: Generator[Any, Any, Any] | None = None
-    if hasattr(done, "__await__"):
+    if hasattr(done, "send"):
+        body = done  # a coroutine, too: so it is seen where a task's stack is shown
+    elif hasattr(done, "__await__"):
         body = done.__await__()
-    elif hasattr(done, "send"):
-        body = done
     return done if body is None else (yield from body)

@@ -6,11 +6,11 @@ from minisched import Timers, Watcher, testing
 from minisched.family import Family
 
 
-def run(main, **keywords):
+def run(main, watch=(), **keywords):
     """Run in virtual time; assert that main's end left no timer, no task, and nobody to be told of an end."""
     leaks = Leaks()
     try:
-        return testing.run(main, watch=[leaks], **keywords)
+        return testing.run(main, watch=[leaks, *watch], **keywords)
     finally:
         assert leaks.found == []
 

@@ -46,7 +46,7 @@ IMPORTS: dict[str, set[str]] = {
     "watch": {"errors", "kernel", "report"},
     "debug": {"kernel", "watch"},
     "loop": {"errors", "kernel", "family", "timers", "poller", "wakeup", "report", "watch", "debug"},
-    "workers": {"errors", "kernel", "files", "loop", "network", "serve", "server", "tasks"},
+    "workers": {"errors", "files", "loop", "network", "serve", "server", "tasks"},
     "__init__": {
         *("errors", "kernel", "tasks", "timers", "poller", "files", "network", "sockets", "serve", "watch", "loop"),
         *("waiting", "scopes", "sync", "queues", "taskgroup", "groups", "supervision", "threads", "signals", "workers"),
