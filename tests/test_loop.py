@@ -27,6 +27,7 @@ from minisched import (
     Spawn,
     Syscall,
     SyscallError,
+    Timers,
     Watcher,
     run,
     testing,
@@ -34,7 +35,7 @@ from minisched import (
 from minisched._selectors2 import default_selector
 from minisched.errors import TaskCancelled
 from minisched.kernel import Scope
-from minisched.loop import BATCH, load
+from minisched.loop import BATCH, forked, load
 from minisched.poller import Poller
 from minisched.scopes import enter
 from minisched.wakeup import Wakeup
@@ -634,3 +635,56 @@ def test_a_program_that_runs_while_it_is_loaded_is_refused():
     with pytest.raises(SyscallError, match="it is being loaded"):
         load("it is being loaded", lambda: run(answer()))
     assert run(answer()) == 42
+
+
+# A fork.
+
+
+def test_a_copy_of_a_loop_in_a_forked_process_ends_before_anything_else_happens():
+    log = []
+
+    def other():
+        yield Sleep(1)
+        log.append("other")
+
+    def main():
+        yield Spawn(other())
+        forked()  # what the operating system has called in the process that was forked
+        yield Call(log)
+
+    class Call(Syscall[None]):
+        __slots__ = ("log",)
+
+        def __init__(self, log):
+            self.log = log
+
+        def handle(self, kernel, task):
+            self.log.append("handled")
+
+    with pytest.raises(SyscallError, match="was forked inside a task"):
+        run(main())
+    assert log == []
+
+
+def test_a_forked_process_may_begin_a_run_of_its_own():
+    def main():
+        forked()
+        assert run(sleeps()) == "slept"
+        yield
+
+    def sleeps():
+        yield Sleep(0)
+        return "slept"
+
+    with pytest.raises(SyscallError, match="was forked inside a task"):
+        run(main())
+
+
+def test_a_fork_between_two_turns_is_refused_too():
+    def main():
+        task = yield CurrentTask()
+        task.kernel.service(Timers).call_at(0, forked)
+        yield Sleep(1)
+
+    with pytest.raises(SyscallError, match="was forked inside a task"):
+        run(main())

@@ -213,7 +213,11 @@ def test_echo_says_where_it_listens_and_sends_back_what_comes():
             assert conn.recv(100) == b"hello"
             assert server.interrupt() == 130
             assert conn.recv(100) == b""
-        assert server.errors() == ""
+        waits, cut = server.errors().splitlines()  # the report, and nothing else
+        assert waits == "the server stops; 1 connection may take 3 s to end (a second signal stops at once)"
+        assert cut.startswith(
+            "the server has stopped; after 3 s of grace it cut 1 connection: echo-1 of ('127.0.0.1', "
+        )
 
 
 def test_echo_at_a_unix_path_removes_it_at_the_end(tmp_path):

@@ -819,4 +819,18 @@ def test_one_of_several_waits_may_be_that_for_news():
     assert run(main()) == (1, "running")
 
 
+def test_work_may_return_a_syscall_which_is_then_done():
+    queue, after = Queue(), []
+
+    def main():
+        for seconds in (1, 2):
+            queue.put_nowait(seconds)
+        queue.close()
+        yield from queue.for_each(Sleep)
+        after.append((yield Now()))
+
+    run(main())
+    assert after == [3]
+
+
 add_async_forms(globals())
