@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         ...
 
 else:
-    from types import coroutine as awaitable  # noqa: F401 (for other modules)
+    from types import coroutine as awaitable
 
 
 class Spawn(Syscall[Task]):
