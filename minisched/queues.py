@@ -16,14 +16,13 @@ Not here: waiting for one of several queues (`waiting.select`).
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from functools import partial
 from itertools import chain
 from math import inf
 
 from .errors import ClosedError, Missed, WouldBlock
 from .kernel import Kernel, Task
 from .tasks import awaitable, finished
-from .waiting import NOT_YET, Primitive, Selectable, resume, throw
+from .waiting import NOT_YET, Leaving, Primitive, Selectable, resume, throw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,7 +188,7 @@ class Put(Selectable[None]):
 
     def enlist(self, kernel: Kernel, waiter: Waiter) -> Callable[[], object]:
         self.queue.putters[waiter] = self.item
-        return partial(self.queue.putters.__delitem__, waiter)
+        return Leaving(self.queue.putters, waiter)
 
 
 class Broadcast:

@@ -70,7 +70,7 @@ class Block(Scope):
         if self._deadline <= timers.now():
             self.over()
         elif self._deadline != inf:
-            self._timer = timers.call_at(self._deadline, self.over)
+            self._timer = timers.call_at(self._deadline, self)
 
     def forget_timer(self) -> None:
         """Let no deadline come any more."""
@@ -81,6 +81,10 @@ class Block(Scope):
     def over(self) -> None:
         """Do what is to be done at the deadline."""
         raise NotImplementedError
+
+    def __call__(self) -> None:
+        """Be called by the timer, which needs no bound method then."""
+        self.over()
 
     def __enter__(self) -> Self:
         self._check_turn()

@@ -484,8 +484,8 @@ queues: a closed queue is closed to getters at once
 +             return items.popleft()
 
 queues: a cancelled putter's item is put
-- partial(self.queue.putters.__delitem__, waiter)
-+ partial(self.queue.putters.get, waiter)
+- Leaving(self.queue.putters, waiter)
++ Leaving({waiter: None}, waiter)
 
 queues: a slow subscriber is not told
 - if behind > kept:

@@ -51,19 +51,23 @@ def cancel(tasks: int) -> float:
 
 
 def timeout(tasks: int) -> float:
-    """Let so many tasks be in a timeout that is an hour away, at once, and leave it; return the seconds of the run."""
-    event = Event()
+    """Let so many tasks, made before, enter a timeout, wait in it, all at once, and leave it; return the seconds."""
+    start, done = Event(), Event()
 
     def body():
+        yield start.wait()
         with (yield Timeout(3600)):
-            yield event.wait()
+            yield done.wait()
 
     def main():
         for _ in range(tasks):
             yield Spawn(body())
         yield
-        event.set()
+        started = perf_counter()
+        start.set()
+        yield
+        done.set()
+        yield JoinAll()
+        return perf_counter() - started
 
-    started = perf_counter()
-    run(main(), debug=False)
-    return perf_counter() - started
+    return run(main(), debug=False)
