@@ -21,7 +21,7 @@ from functools import partial
 
 from .errors import ClosedError
 from .kernel import Kernel
-from .poller import Poller
+from .poller import Poller, identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +72,11 @@ class Foreign:
         self.short = self.blocking  # then no attempt may be made before the file is ready
 
     def busy(self, kernel: Kernel, direction: int) -> bool:
-        entry = kernel.service(Poller).entries.get(self.fd)
+        poller = kernel.service(Poller)
+        entry = poller.entries.get(self.fd)
+        if entry is not None and entry.file is not None and entry.file != identity(self.fd):
+            poller.drop(entry)  # it was closed behind our back, and the number is this file's now
+            return False
         return entry is not None and bool(entry.wanted() & direction)
 
     def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> Callable[[], None]:

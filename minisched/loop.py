@@ -158,6 +158,8 @@ class Loop:
             if deadline is None and not any(service.pending() for service in self.kernel.services.values()):
                 return self._deadlocked(main)
             self.timers.clock.wait(self.poller.select, deadline)
+        if self.poller.foreign:
+            self.poller.look(self.timers.now())
         wakeup = self.wakeup
         if wakeup.calls:
             wakeup.run_calls()
@@ -170,7 +172,7 @@ class Loop:
 
     def _run_batch(self) -> None:
         """Run: a batch of turns, halved while it is slow (61 slow turns made timers 100 ms late)."""
-        if not self.kernel.ready:
+        if not self.kernel.ready and self.kernel.fault is None:
             return self.poller.in_vain()
         self.poller.vain = 0
         now = self.timers.now
@@ -242,6 +244,7 @@ class Loop:
         """Be the copy of a loop in a forked process: end with a sentence, and leave the first one's files alone."""
         kernel, task = self.kernel, self.kernel.current
         self.poller.abandon()
+        self.wakeup.close()  # a new run may take the signals; the first process keeps its ends of the pair
         while kernel.ready:
             _ = kernel.ready.popleft()
         kernel.ready = deque()  # what the task still yields in this turn is not done

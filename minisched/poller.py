@@ -18,6 +18,7 @@ Not here: reading and writing (`files`), which a waiter does when it is told tha
 from __future__ import annotations
 
 import os
+from math import inf
 
 from ._selectors2 import READ, WRITE, default_selector, discard, set_events
 from .errors import BusyError
@@ -78,6 +79,7 @@ class Poller(Service):
         self.entries: dict[int, Entry] = {}
         self.waiting = 0  # tasks
         self.foreign: dict[Entry, None] = {}  # those that are watched for one wait
+        self.looked = -inf  # when these were looked at
         self.vain = 0  # waits
 
     def entry(self, fd: int, *, lasting: bool = False) -> Entry:
@@ -150,6 +152,9 @@ class Poller(Service):
         events = self._ask(timeout)
         for key, mask in events:
             entry: Entry = key.data
+            if entry.file is not None and entry.file != identity(entry.fd):
+                self.drop(entry)  # a selector that goes by numbers speaks of who has this one now
+                continue
             missed = mask & ~entry.wanted()
             if mask & READ and entry.reader is not None:
                 entry.reader.ready()
@@ -178,6 +183,12 @@ class Poller(Service):
                 raise
             return []
 
+    def look(self, now: float) -> None:
+        """Look once in a while, however busy the loop is, whether the files of others are still there."""
+        if now >= self.looked + LOOK:
+            self.looked = now
+            _ = self._drop_the_closed(self.foreign)
+
     def _drop_the_closed(self, entries: Iterable[Entry]) -> int:
         """Drop the numbers that belong to no file any more, or to another one; return how many there were."""
         gone = [entry for entry in entries if (file := identity(entry.fd)) is None or file != (entry.file or file)]
@@ -198,8 +209,12 @@ class Poller(Service):
     def renew(self) -> None:
         """Make the selector anew, with what is watched."""
         self.vain = 0
+        try:
+            selector = type(self.selector)()
+        except (TypeError, OSError):
+            return  # it can't be made like that, or not now
         self.selector.close()
-        self.selector = type(self.selector)()
+        self.selector = selector
         for entry in list(self.entries.values()):
             try:
                 set_events(self.selector, entry.fd, 0, entry.events, entry)
@@ -230,7 +245,7 @@ class Poller(Service):
         self.entries.clear()
         self.foreign.clear()
         self.selector.close()
-        self.selector = type(self.selector)()
+        self.selector = default_selector()
 
     def close(self) -> None:
         """Close the selector."""

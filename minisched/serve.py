@@ -117,6 +117,8 @@ def serve_listeners(
 
 def run_server(server: Server, listeners: list[Socket], ready: Ready | None) -> Generator[Any, Any, None]:
     """Accept until cancelled; then close the listeners and wait for the handlers."""
+    if not listeners:
+        raise ValueError("a server listens at one address or more, not at none")
     yield TakeSigterm()
     holder = yield Spawn(server.hold(), "connections")
     try:

@@ -42,6 +42,10 @@ AT_ONCE = 61  # connections accepted in one turn, as there are turns between two
 FEW = 5  # connections that a line of the log names
 OTHER_FILES = 64  # kept free when files are fewer than connections might be
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+GONE = (  # what Linux says of a connection that was lost before it was accepted; the next one may be fine
+    *(errno.ECONNABORTED, errno.EPROTO, errno.ENOPROTOOPT),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+)
 
 
 class Server(TaskGroup):
@@ -59,11 +63,14 @@ class Server(TaskGroup):
         self.handler = handler
         self.max_connections = allowed_connections(max_connections)
         self.idle_timeout = checked("idle_timeout", idle_timeout)
+        if self.idle_timeout == 0:
+            raise ValueError("idle_timeout is more than 0 seconds, or None for no limit: at 0, every wait is idle")
         self.grace = checked("grace", grace)
         self.connections: dict[Task, Connection] = {}
         self.made = 0
         self.begun, self.room, self.stopping = Event(), Event(), Event()
         self.exhausted = False  # it has been said that no files are left
+        _ = log()  # imported now: that takes files, of which none may be left when there is something to say
 
     def accept(self, listener: Socket) -> Generator[Any, Any, None]:
         """Take connections at a listener, for ever."""
@@ -82,7 +89,6 @@ class Server(TaskGroup):
     def admit(self, conn: Socket) -> None:
         """Start the handler of a connection."""
         self.made += 1
-        self.exhausted = False
         owner = self.entered().asked_by
         name = f"{getattr(self.handler, '__name__', 'handler')}-{self.made}"
         try:
@@ -193,12 +199,15 @@ class Admit(Syscall[None]):
         for number in range(room):
             try:
                 conn = listener.try_accept()
-            except ConnectionAbortedError:
-                continue  # gone before it was accepted
             except BlockingIOError:
                 listener.short = True  # the next one waits first
+                server.exhausted = False  # all who waited are in
                 if number:
                     return
+                raise
+            except OSError as error:
+                if error.errno in GONE or isinstance(error, ConnectionAbortedError):
+                    continue
                 raise
             server.admit(conn)
 
@@ -213,7 +222,7 @@ def allowed_connections(wanted: int | None) -> int:
     files = allowed_files()
     if wanted is None:
         wanted = CONNECTIONS if files is None else max(min(CONNECTIONS, files - OTHER_FILES), 1)
-    elif files is not None and files < wanted:
+    elif files is not None and files < wanted + OTHER_FILES:
         said = "max_connections is %d, but this process may open only %d files: raise the limit (ulimit -Hn)"
         log().warning(said, wanted, files)
     return wanted
@@ -243,8 +252,9 @@ def checked(what: str, seconds: float | None) -> float | None:
 
 def log_failure(name: str, conn: Socket, error: Exception) -> None:
     """Log what a handler raised. A connection that the other side broke off is no failure of ours: one line."""
-    if isinstance(error, ConnectionError):
-        log().info("%s of %s: %s", name, peer_of(conn), error)
+    parts: tuple[Exception, ...] = getattr(error, "exceptions", (error,))  # it may be its children's
+    if all(isinstance(part, ConnectionError) for part in parts):
+        log().info("%s of %s: %s", name, peer_of(conn), parts[0])
     else:
         log().error("%s of %s failed", name, peer_of(conn), exc_info=error)
 

@@ -24,12 +24,11 @@ from time import monotonic
 
 from .errors import SyscallError
 from .files import WaitReadable
-from .kernel import Task
 from .loop import busy, run
 from .network import BACKLOG, listen
-from .serve import serve_listeners
-from .server import log
-from .tasks import Cancel, CurrentTask, Spawn
+from .serve import run_server
+from .server import GRACE, IDLE, Server, log
+from .tasks import Spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,34 +46,38 @@ def serve_workers(
     handler: Handler,
     *addresses: Address,
     workers: int,
+    max_connections: int | None = None,
+    idle_timeout: float | None = IDLE,
+    grace: float | None = GRACE,
     backlog: int = BACKLOG,
     ready: Callable[[Socket], object] | None = None,
-    **options: Any,
 ) -> None:
     """Serve at `(host, port)` or a Unix path, or several, in so many processes, until Ctrl-C or SIGTERM.
 
-    A plain call, in place of `run(serve(...))`; `options` are those of `serve`,
-    and hold for each worker. A worker that dies is logged and replaced. Raises
+    A plain call, in place of `run(serve(...))`, in the main thread; the limits
+    hold for each worker. A worker that dies is logged and replaced. Raises
     OSError if an address can't be had, and KeyboardInterrupt or SystemExit(143)
     when it was stopped. For POSIX only.
     """
     if busy():
         raise SyscallError("serve_workers forks, and a kernel can't be forked: call it in place of `run(serve(...))`")
-    if workers < 1:
-        raise ValueError(f"serve_workers takes 1 worker or more, not {workers!r}")
-    with ExitStack() as closing:
-        listeners = [closing.enter_context(listen(address, backlog)) for address in addresses]
+    if workers < 1 or not addresses:
+        raise ValueError(f"serve_workers takes 1 address or more and 1 worker or more, not {addresses} and {workers}")
+    server = Server(handler, max_connections, idle_timeout, grace)  # each worker has its copy
+    with ExitStack() as listening:
+        listeners = [listening.enter_context(listen(address, backlog)) for address in addresses]
         for listener in listeners:
             if ready is not None:
                 _ = ready(listener)
-        staff = Staff(lambda: serve_listeners(handler, *listeners, **options))
-        staff.make().close()  # an option that is none is an error here
+        ignored = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an ignored one never comes
+        staff = Staff(lambda: run_server(server, listeners, None), listening.close)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             staff.keep(workers, before)
         finally:
             staff.kill()
             _ = signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _ = signal.signal(signal.SIGCHLD, ignored or signal.SIG_DFL)
     if staff.stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + staff.stopped_by)
@@ -83,8 +86,9 @@ def serve_workers(
 class Staff:
     """The workers that live, and since when."""
 
-    def __init__(self, make: Callable[[], Generator[Any, Any, object]]) -> None:
+    def __init__(self, make: Callable[[], Generator[Any, Any, object]], stop_listening: Callable[[], object]) -> None:
         self.make = make
+        self.stop_listening = stop_listening
         self.born: dict[int, float] = {}  # by process
         self.stopped_by = 0  # which signal
         self.late: list[float] = []  # when those will be replaced that died at once
@@ -102,7 +106,7 @@ class Staff:
                 self.stop(signum)
             while self.late and self.late[0] <= monotonic() and not self.stopped_by:
                 _ = self.late.pop(0)
-                self.fork(mask)
+                self.replace(mask)
 
     def next_signal(self) -> int | None:
         """Wait for a signal, or until a worker is to be replaced (None)."""
@@ -119,6 +123,14 @@ class Staff:
             work(self.make, self.lifeline, mask)
         self.born[pid] = monotonic()
 
+    def replace(self, mask: set[int]) -> None:
+        """Start a worker in place of another; after a pause, if that can't be done now."""
+        try:
+            self.fork(mask)
+        except OSError as error:
+            log().error("can't start a worker: %s; trying again in %g s", error.strerror, AT_ONCE)
+            self.late.append(monotonic() + AT_ONCE)
+
     def bury(self, mask: set[int]) -> None:
         """Replace the workers that have died."""
         for pid in list(self.born):
@@ -128,17 +140,17 @@ class Staff:
             lived = monotonic() - self.born.pop(pid)
             if self.stopped_by:
                 continue
-            code = os.waitstatus_to_exitcode(status)
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+            how = how_it_ended(os.waitstatus_to_exitcode(status))
             log().error("worker %d %s after %.1f s, and is replaced", pid, how, lived)
             if lived < AT_ONCE:
                 self.late.append(monotonic() + AT_ONCE)
             else:
-                self.fork(mask)
+                self.replace(mask)
 
     def stop(self, signum: int) -> None:
-        """Tell all workers to stop; a second time, at once."""
+        """Listen no more, and tell all workers to stop; a second time, at once."""
         self.stopped_by = self.stopped_by or signum
+        _ = self.stop_listening()  # else clients could connect, whom no worker would serve
         self.tell(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -170,24 +182,36 @@ def work(make: Callable[[], Generator[Any, Any, object]], lifeline: tuple[int, i
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
     finally:
-        flush()
-        os._exit(status)
+        try:
+            flush()
+        finally:  # whatever happens: beyond this is the first process's program
+            os._exit(status)
 
 
 def body(make: Callable[[], Generator[Any, Any, object]], lifeline: int) -> Generator[Any, Any, None]:
     """Serve, and stop when the first process is gone."""
-    me = yield CurrentTask()
-    _ = yield Spawn(watch_over(me, lifeline), "lifeline", daemon=True)
+    _ = yield Spawn(watch_over(lifeline), "lifeline", daemon=True)
     yield from make()
 
 
-def watch_over(main: Task, lifeline: int) -> Generator[Any, Any, None]:
-    """Cancel `main` at the end of the pipe."""
+def watch_over(lifeline: int) -> Generator[Any, Any, None]:
+    """End the run at the end of the pipe."""
     yield WaitReadable(lifeline)
-    yield Cancel(main, "the first process is gone")
+    log().error("the first process is gone: worker %d stops", os.getpid())
+    raise SystemExit(1)
+
+
+def how_it_ended(code: int) -> str:
+    """Say with which exit code a process has ended."""
+    if code >= 0:
+        return f"ended with status {code}"
+    return f"was ended by signal {-code} ({signal.strsignal(-code)})"
 
 
 def flush() -> None:
     """Write out what was printed: two processes would have it in their buffers, or none."""
-    _ = sys.stdout.flush()
-    _ = sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            _ = stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # there is none, it is closed, or nobody reads it
