@@ -40,19 +40,28 @@ class Signals(Service):
 
     def take(self, task: Task, signum: int) -> None:
         """Let a signal be the task's, too. SyscallError where that can't be."""
+        if not isinstance(signum, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SyscallError(f"WaitSignal takes signals, as signal.SIGHUP, one by one, not {signum!r}")
         takers = self.takers.get(signum, {})
         if task in takers:
             return
         if not takers:
-            try:
-                self.before[signum] = signal.signal(signum, self._arrived)
-            except ValueError as error:
-                raise SyscallError(f"WaitSignal({name(signum)}): only the main thread's run has signals") from error
-            except (OSError, TypeError) as error:
-                raise SyscallError(f"WaitSignal: {signum!r} is no signal that can be caught") from error
+            self._catch(signum)
         self.takers.setdefault(signum, {})[task] = None
         _ = self.come.setdefault(task, {})
         self.kernel.service(Family).at_body_end.setdefault(task, {})[self._give_back] = None
+
+    def _catch(self, signum: int) -> None:
+        try:
+            _ = signal.getsignal(signum)
+        except ValueError as error:
+            raise SyscallError(f"WaitSignal: {signum!r} is no signal") from error
+        try:
+            self.before[signum] = signal.signal(signum, self._arrived)
+        except ValueError as error:
+            raise SyscallError(f"WaitSignal({name(signum)}): only the main thread's run has signals") from error
+        except OSError as error:
+            raise SyscallError(f"WaitSignal({name(signum)}): that one can't be caught") from error
 
     def _arrived(self, signum: int, frame: Any) -> None:
         """Be the handler: leave word."""

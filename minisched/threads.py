@@ -20,9 +20,9 @@ from __future__ import annotations
 from _thread import allocate_lock, get_ident, start_new_thread
 from functools import partial
 
-from .errors import ClosedError, SyscallError
+from .errors import ClosedError, SyscallError, clean
 from .family import Family, failure
-from .kernel import Kernel, Service, Syscall, Task
+from .kernel import DONE, Kernel, Service, Syscall, Task
 from .wakeup import Wakeup
 
 TYPE_CHECKING = False
@@ -48,12 +48,14 @@ class Threads(Service):
         self.waiting: dict[Task, Future[Any]] = {}
         self.portals: dict[OpenPortal, None] = {}
         self.pool = Pool()
+        self.over = False  # the run
 
     def wait_for(self, task: Task, future: Future[Any], abandon: bool) -> None:
         """Park `task` until `future` is done."""
+        # First, since it may refuse. The answer comes in the next Wait, even if it is there already.
+        future.add_done_callback(lambda done: self.wakeup.call(partial(self._deliver, task, done)))
         self.waiting[task] = future
         self.kernel.park(task, partial(self._abandon, task) if abandon else None)
-        future.add_done_callback(lambda done: self.wakeup.call(partial(self._deliver, task, done)))
 
     def _abandon(self, task: Task) -> None:
         _ = self.waiting.pop(task).cancel()  # for the case that it has not begun
@@ -63,11 +65,13 @@ class Threads(Service):
             return  # nobody waits for it any more
         del self.waiting[task]
         try:
-            result = future.result(0)
-        except BaseException as error:
-            self.kernel.throw(task, throwable(error))
+            error = future.exception(0)  # not raised here: it would hold this frame, and the frame the future
+        except BaseException as cancelled:
+            error = cancelled.with_traceback(None)
+        if error is None:
+            self.kernel.resume(task, future.result())
         else:
-            self.kernel.resume(task, result)
+            self.kernel.throw(task, throwable(error))
 
     def pending(self) -> int:
         return len(self.waiting) + len(self.portals)
@@ -76,10 +80,12 @@ class Threads(Service):
         return self.waiting
 
     def close(self) -> None:
-        """End the threads that are idle, and the others when they come back; nobody can come in any more."""
-        self.waiting.clear()
+        """End the threads, those at work when they come back; what has not begun never will, and nobody can come in."""
+        self.over = True
         for portal in list(self.portals):
             portal.close()
+        for task in list(self.waiting):
+            self._abandon(task)
         self.pool.close()
 
 
@@ -156,6 +162,8 @@ class OpenPortal:
         self.given: dict[Future[Any], None] = {}  # those without an answer yet
 
     def __enter__(self) -> Self:
+        if self.threads.over:
+            raise ClosedError("the run that this portal leads into is over")
         self.threads.portals[self] = None
         return self
 
@@ -170,7 +178,8 @@ class OpenPortal:
         """
         if get_ident() == self.threads.ident:
             raise SyscallError("Portal.call is for other threads: in the run's own, just call the function")
-        return self._ask(partial(self._call, partial(function, *args, **keywords))).result()
+        call = partial(function, *args, **keywords)
+        return self._ask(call, lambda future, result: future.set_result(result)).result()
 
     def spawn(self, function: Callable[..., Any], *args: Any, name: str | None = None) -> Future[Any]:
         """Start `function(*args)`, a generator function or an `async def`, as a task; return the future of its result.
@@ -178,7 +187,8 @@ class OpenPortal:
         The future has the task's failure, too, which is then nobody else's; its
         `cancel` works until the task has been made. ClosedError if the portal is closed.
         """
-        return self._ask(partial(self._spawn, partial(function, *args), name))
+        spawn = self.threads.kernel.spawn
+        return self._ask(lambda: spawn(function(*args), name, self.owner, keep=True), self._follow)
 
     def close(self) -> None:
         """Let nobody in any more; who waits for the answer to a call gets ClosedError. What was spawned goes on."""
@@ -190,8 +200,8 @@ class OpenPortal:
             if future.set_running_or_notify_cancel():
                 future.set_exception(ClosedError("the portal was closed before it came to that"))
 
-    def _ask(self, answer: Callable[[Future[Any]], object]) -> Future[Any]:
-        """Have `answer(future)` called in the run's thread."""
+    def _ask(self, do: Callable[[], Any], then: Callable[[Future[Any], Any], object]) -> Future[Any]:
+        """Have `then(future, do())` called in the run's thread."""
         from concurrent.futures import Future  # only here: it is slow to import
 
         future: Future[Any] = Future()
@@ -199,29 +209,26 @@ class OpenPortal:
             if self not in self.threads.portals:
                 raise ClosedError("the portal is closed")
             self.given[future] = None
-        self.threads.wakeup.call(partial(self._come_to, future, answer))
+        self.threads.wakeup.call(partial(self._come_to, future, do, then))
         return future
 
-    def _come_to(self, future: Future[Any], answer: Callable[[Future[Any]], object]) -> None:
-        with self.lock:
-            if self.given.pop(future, self) is self:
-                return  # it was closed before
-        if future.set_running_or_notify_cancel():
-            try:
-                _ = answer(future)
-            except BaseException as error:
-                future.set_exception(error)
+    def _come_to(self, future: Future[Any], do: Callable[[], Any], then: Callable[[Future[Any], Any], object]) -> None:
+        try:
+            with self.lock:
+                if self.given.pop(future, self) is self:
+                    return  # it was closed before
+            if future.set_running_or_notify_cancel():
+                _ = then(future, do())
+        except BaseException as error:  # a second Ctrl-C may come at any point of this
+            if not future.done():
+                future.set_exception(clean(error))
+        del future  # the traceback of an error holds this frame, and the future the error
 
-    def _call(self, function: Callable[[], Any], future: Future[Any]) -> None:
-        future.set_result(function())
-
-    def _spawn(self, make: Callable[[], Any], name: str | None, future: Future[Any]) -> None:
-        kernel = self.threads.kernel
-        task = kernel.spawn(make(), name, self.owner, keep=True)
-        kernel.service(Family).at_end[task] = partial(self._ended, future)
+    def _follow(self, future: Future[Any], task: Task) -> None:
+        self.threads.kernel.service(Family).at_end[task] = partial(self._ended, future)
 
     def _ended(self, future: Future[Any], task: Task) -> bool:
-        error = failure(task)
+        error = failure(task) if task.place == DONE else ClosedError("the run was broken off before the task's end")
         if error is not None:
             future.set_exception(error)
         else:
@@ -251,7 +258,13 @@ class Pool:
             more = self.threads < min(self.busy, LIMIT)
             self.threads += more
         if more:
-            _ = start_new_thread(self._work, (self.calls,))
+            try:
+                _ = start_new_thread(self._work, (self.calls,))
+            except RuntimeError:  # the system has no more of them: those that there are have to do
+                self.threads -= 1
+                if not self.threads:
+                    _ = future.cancel()
+                    raise
         return future
 
     def close(self) -> None:
@@ -273,10 +286,11 @@ class Pool:
             result = call()
         except BaseException as error:
             self._done()
-            future.set_exception(error)
+            future.set_exception(clean(error))
         else:
             self._done()
             future.set_result(result)
+        del future  # the traceback of an error holds this frame, and the future the error
 
     def _done(self) -> None:
         """Be free for what comes next, before anybody is told: no thread is made where this one will do."""
