@@ -1,9 +1,10 @@
 """An echo server: one task for each connection, and on a terminal one more that shows what goes on.
 
 Shows: `serve` makes a task of a handler for each connection; a handler is a loop of `yield Read`
-and `yield Write`; a daemon task looks at the kernel twice a second, while the others work.
+and `yield Write`; a daemon task looks at the kernel twice a second, while the others work;
+`serve_workers` does the same in several processes.
 
-Run it:  python demos/echo_server.py [--host HOST] [--port PORT | --unix PATH]
+Run it:  python demos/echo_server.py [--host HOST] [--port PORT | --unix PATH] [--workers N] [--grace SECONDS] ...
 Try it:  nc 127.0.0.1 7777, or python demos/echo_client.py
 Look in: minisched run --trace demos/echo_server.py
 """
@@ -12,7 +13,7 @@ import argparse
 import os
 import sys
 
-from minisched import CurrentTask, Now, Read, Sleep, Spawn, Write, run, serve, serve_unix
+from minisched import CurrentTask, Now, Read, Sleep, Spawn, Write, run, serve, serve_unix, serve_workers
 
 
 class Echo:
@@ -52,27 +53,31 @@ class Echo:
             print()
 
 
-def main(host="127.0.0.1", port=7777, unix=None):
+def main(host="127.0.0.1", port=7777, unix=None, **limits):
     """Serve until cancelled: Ctrl-C does that."""
     echo = Echo()
     if sys.stdout.isatty():
         yield Spawn(echo.live_line(), daemon=True)
     if unix:
-        yield from serve_unix(echo.handle, unix, ready=announce)
+        yield from serve_unix(echo.handle, unix, ready=announce, **limits)
     else:
-        yield from serve(echo.handle, host, int(port), ready=announce)
+        yield from serve(echo.handle, host, int(port), ready=announce, **limits)
 
 
 def announce(listener):
     """Say where the server listens, and how to try it."""
+    where, nc, client = whereabouts(listener)
+    python = os.path.relpath(sys.executable)
+    print(f"listening on {where}; try: {nc}, or: {python} demos/echo_client.py {client} (Ctrl-C stops)", flush=True)
+
+
+def whereabouts(listener):
+    """Return where a server listens, as it is said, as it is said to nc, and as options."""
     address = listener.address
     if isinstance(address, str):
-        where, tool, client = address, f"nc -U {address}", f"--unix {address}"
-    else:
-        host, port = address[:2]
-        where, tool, client = f"{host}:{port}", f"nc {host} {port}", f"--host {host} --port {port}"
-    python = os.path.relpath(sys.executable)
-    print(f"listening on {where}; try: {tool}, or: {python} demos/echo_client.py {client} (Ctrl-C stops)", flush=True)
+        return address, f"nc -U {address}", f"--unix {address}"
+    host, port = address[:2]
+    return f"{host}:{port}", f"nc {host} {port}", f"--host {host} --port {port}"
 
 
 def address_options(description):
@@ -84,25 +89,33 @@ def address_options(description):
     return parser
 
 
-def allow_many_files():
-    """Let this process open as many files as it may: by default it is often 1,024, each connection being one."""
-    try:
-        import resource
-    except ImportError:
-        return  # Windows has no such limit
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    except (OSError, ValueError):
-        pass  # macOS refuses "unlimited": what it is will have to do
+def server_options(description):
+    """Return a parser that knows the limits of a server, too, each with the name and the default that `serve` has."""
+    parser = address_options(description)
+    parser.add_argument("--max-connections", type=int, metavar="N", help="default: 10,000, or as files allow")
+    said = "after which a connection that waits for its peer in vain is cut; inf: never; default: %(default)g"
+    parser.add_argument("--idle-timeout", type=float, default=600, metavar="SECONDS", help=said)
+    said = "that connections have to come to their ends when the server is stopped; default: %(default)g"
+    parser.add_argument("--grace", type=float, default=5, metavar="SECONDS", help=said)
+    return parser
+
+
+def limits_of(options):
+    """Return the limits as `serve` takes them."""
+    return {name: getattr(options, name) for name in ("max_connections", "idle_timeout", "grace")}
 
 
 if __name__ == "__main__":
-    options = address_options("Send back whatever comes. Port 0: any free one.").parse_args()
-    allow_many_files()
+    parser = server_options("Send back whatever comes. Port 0: any free one.")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes; default: %(default)s")
+    options = parser.parse_args()
     try:
-        run(main(options.host, options.port, options.unix))
-    except (OSError, ValueError) as error:  # the port is taken, or out of range; the path exists
+        if options.workers == 1:
+            run(main(options.host, options.port, options.unix, **limits_of(options)))
+        else:
+            address = options.unix or (options.host, options.port)
+            serve_workers(Echo().handle, address, workers=options.workers, ready=announce, **limits_of(options))
+    except (OSError, ValueError) as error:  # the port is taken, or out of range; the path exists; a limit is none
         where = options.unix or f"{options.host}:{options.port}"
         sys.exit(f"echo_server: {where}: {getattr(error, 'strerror', None) or error}")
     except KeyboardInterrupt:

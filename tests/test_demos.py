@@ -92,13 +92,76 @@ def test_hello_prints_in_the_order_of_its_sleeps(how):
 
 
 def test_the_server_says_one_line_on_a_pipe_and_ends_without_a_word():
-    with serving() as server, socket.create_connection(("127.0.0.1", port_of(server)), timeout=20) as conn:
-        conn.sendall(b"hello")
-        assert conn.recv(100) == b"hello"
+    with serving() as server:
+        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=20) as conn:
+            conn.sendall(b"hello")
+            assert conn.recv(100) == b"hello"
+            conn.shutdown(socket.SHUT_WR)
+            assert conn.recv(100) == b""
         assert server.interrupt() == 130
-        assert conn.recv(100) == b""
         assert server.said.count("\n") == 1
         assert server.errors() == ""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_is_still_connected_when_the_grace_is_over_is_cut_and_told_of(workers):
+    with serving("--port", "0", "--grace", "0", "--workers", workers) as server:
+        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=20) as conn:
+            conn.sendall(b"hello")
+            assert conn.recv(100) == b"hello"
+            assert server.interrupt() == 130
+            assert conn.recv(100) == b""
+        (line,) = server.errors().splitlines()
+        assert "cut 1 connection" in line
+
+
+def test_who_comes_when_there_are_enough_connections_waits_for_the_next_end():
+    with serving("--port", "0", "--max-connections", "1") as server:
+        address = ("127.0.0.1", port_of(server))
+        first = socket.create_connection(address, timeout=20)
+        with socket.create_connection(address, timeout=20) as second:
+            second.sendall(b"second")
+            with first:
+                first.sendall(b"first")
+                assert first.recv(100) == b"first"
+                second.settimeout(0)
+                with pytest.raises(BlockingIOError):
+                    second.recv(100)
+            second.settimeout(20)
+            assert second.recv(100) == b"second"
+
+
+def test_who_is_idle_is_cut():
+    with serving("--port", "0", "--idle-timeout", "0.2") as server:
+        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=20) as conn:
+            assert conn.recv(100) == b""
+
+
+@pytest.mark.parametrize("where", ["tcp", "unix"])
+def test_workers_serve_at_one_address_and_end_together(where, tmp_path):
+    path = tmp_path / "echo"
+    with serving("--workers", 2, *(["--unix", path] if where == "unix" else ["--port", 0])) as server:
+        if where == "unix":
+            server.expect(f"listening on {path}; ")
+            options = ["--unix", path]
+        else:
+            options = ["--port", port_of(server)]
+        result = client(*options, "--connections", 20, "--messages", 20)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert server.interrupt() == 130
+        assert server.said.count("\n") == 1  # no live line, either
+        assert server.errors() == ""
+    assert not path.exists()
+
+
+def test_workers_have_no_live_line():
+    with serving("--port", "0", "--workers", "2", terminal="stdout") as server:
+        port_of(server)
+        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=20) as conn:
+            conn.sendall(b"hello")
+            assert conn.recv(100) == b"hello"
+        assert server.interrupt() == 130
+        assert server.said.count("\n") == 1
 
 
 def test_server_and_client_meet_at_a_unix_path(tmp_path):
@@ -119,7 +182,7 @@ def test_the_server_can_be_run_and_traced_by_the_command_line():
             conn.sendall(b"hello")
             assert conn.recv(100) == b"hello"
         assert server.interrupt() == 130
-        assert "Accept(listener) parked" in server.errors()
+        assert "Admit(" in server.errors()
 
 
 def test_a_live_line_on_a_terminal_tells_what_goes_on_and_ends_with_the_server():
@@ -127,18 +190,24 @@ def test_a_live_line_on_a_terminal_tells_what_goes_on_and_ends_with_the_server()
         with socket.create_connection(("127.0.0.1", port_of(server)), timeout=20) as conn:
             conn.sendall(b"hello")
             assert conn.recv(100) == b"hello"
-            server.expect(r"\rconnections 1, messages/s \d+, bytes/s \d+, tasks ready \d+, parked 2\x1b\[K")
-        server.expect(r"\rconnections 0, messages/s 0, bytes/s 0, tasks ready \d+, parked 1\x1b\[K")
+            server.expect(r"\rconnections 1, messages/s \d+, bytes/s \d+, tasks ready \d+, parked 4\x1b\[K")
+        server.expect(r"\rconnections 0, messages/s 0, bytes/s 0, tasks ready \d+, parked 3\x1b\[K")
         assert server.interrupt() == 130
         assert server.said.endswith("\x1b[K\r\n")  # the prompt of the shell comes on a line of its own
         assert server.errors() == ""
 
 
-def test_the_server_refuses_a_port_or_path_in_one_line(tmp_path):
+def test_the_server_refuses_what_it_can_not_have_in_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert_one_line(finished(SERVER, "--port", port), f"127.0.0.1:{port}: Address already in use")
+        assert_one_line(finished(SERVER, "--port", port, "--workers", 2), f"127.0.0.1:{port}: Address already in use")
     assert_one_line(finished(SERVER, "--port", 65536), "port 65536 is out of range")
+    assert_one_line(finished(SERVER, "--port", 0, "--workers", 0), "serve_workers takes", "1 worker or more")
+    for workers in (1, 2):
+        result = finished(SERVER, "--port", 0, "--max-connections", 0, "--workers", workers)
+        assert_one_line(result, "max_connections is 1 or more")
+    assert_one_line(finished(SERVER, "--port", 0, "--idle-timeout", "nan"), "idle_timeout is a number of seconds")
     (tmp_path / "mine").write_text("kept")
     assert_one_line(finished(SERVER, "--unix", tmp_path / "mine"), "mine: Address already in use")
     assert (tmp_path / "mine").read_text() == "kept"
