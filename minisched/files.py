@@ -241,8 +241,9 @@ class Reading:
         self.size = size
 
     def __call__(self) -> bytes:
-        data = self.file.try_read(self.size)
-        self.file.short = len(data) < self.size
+        file = self.file
+        data = file.try_read(self.size)
+        file.short, file.active = len(data) < self.size, True
         return data
 
 
@@ -259,6 +260,7 @@ class Writing:
     def __call__(self) -> int:
         rest = memoryview(self.data)[self.written :] if self.written else self.data
         self.written += self.file.try_write(rest)
+        self.file.active = True
         if self.written < len(self.data):
             raise BlockingIOError  # it took less than all: it is full
         return self.written

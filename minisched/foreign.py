@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     Bytes = bytes | bytearray | memoryview
 
     class File(Protocol):
-        """What a file-like of ours offers. `short`: the last read took all there was."""
+        """What a file-like of ours offers. `short`: the last read took all there was; `active`: bytes came or went."""
 
         short: bool
+        active: bool
 
         def try_read(self, size: int, /) -> bytes: ...
         def try_write(self, data: Bytes, /) -> int: ...
@@ -51,7 +52,7 @@ PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)  # a pipe that is ready takes s
 class Foreign:
     """A file that is not ours, for the time of one call: a number, or anything with `fileno()`."""
 
-    __slots__ = ("blocking", "fd", "file", "short")
+    __slots__ = ("active", "blocking", "fd", "file", "short")
 
     def __init__(self, file: Any) -> None:
         if isinstance(file, (io.BufferedIOBase, io.TextIOBase)):

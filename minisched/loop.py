@@ -162,6 +162,7 @@ class Loop:
             self.poller.look(self.timers.now())
         wakeup = self.wakeup
         if wakeup.calls:
+            self.poller.vain = 0
             wakeup.run_calls()
         if wakeup.interrupts > wakeup.taken:
             wakeup.taken = wakeup.interrupts

@@ -60,7 +60,7 @@ class Socket(socket.socket):
     Its blocking methods raise an error that says what to yield instead.
     """
 
-    __slots__ = ("_entry", "_poller", "bound", "peer", "short")
+    __slots__ = ("_entry", "_poller", "active", "bound", "peer", "short")
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None, peer: Any = None
@@ -69,6 +69,7 @@ class Socket(socket.socket):
         self.setblocking(False)
         self.peer = peer  # the other side's address, None for a listener
         self.short = False  # the last read took all there was
+        self.active = False  # something came or went, since this was last set
         self.bound: tuple[str, int, int, int] | None = None  # a Unix path that was made, by whom, and which file it is
         self._entry: Entry | None = None
         self._poller: Poller | None = None
@@ -166,13 +167,9 @@ class Socket(socket.socket):
         self.bound = None  # a Unix path goes with it
         return super().detach()
 
-    def waits(self) -> tuple[object, ...]:
-        """Return what stays the same while nothing comes or goes: who reads, who writes, and how much went out."""
-        entry = self._entry
-        if entry is None:
-            return ()
-        action = getattr(entry.writer, "action", None)
-        return entry.reader, entry.writer, getattr(action, "written", None)
+    def is_waited_for(self) -> bool:
+        """Return whether a task waits for the other side."""
+        return self._entry is not None and self._entry.wanted() != 0
 
     def _leave(self) -> None:
         if self._entry is not None and self._poller is not None:

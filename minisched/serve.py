@@ -67,8 +67,8 @@ def serve(
 
     `max_connections`: who comes next waits to be accepted (None: 10,000, or as
     many as there may be files, whose soft limit is raised to the hard one).
-    `idle_timeout`: a handler that has waited for its peer for so many seconds in
-    one read or write that brought nothing is cancelled. `grace`: when the server
+    `idle_timeout`: a handler that waits for its peer, and to and from which
+    nothing has gone for so many seconds, is cancelled. `grace`: when the server
     is cancelled, handlers have so many seconds to end before they are. None: no
     limit. Raises OSError if a port can't be had. What a handler raises is logged
     and forgotten.

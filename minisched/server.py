@@ -16,6 +16,7 @@ Not here: listening, and what stops a server (`serve`).
 from __future__ import annotations
 
 import errno
+from math import inf
 
 from .files import attempt
 from .kernel import Kernel, Syscall, Task
@@ -46,6 +47,7 @@ GONE = (  # what Linux says of a connection that was lost before it was accepted
     *(errno.ECONNABORTED, errno.EPROTO, errno.ENOPROTOOPT),
     *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH),
 )
+LOST = (errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH)  # while connected
 
 
 class Server(TaskGroup):
@@ -136,7 +138,7 @@ class Server(TaskGroup):
             raise error
 
     def cut_the_idle(self, limit: float) -> Generator[Any, Any, None]:
-        """Cancel the handlers whose peers they have waited for in vain for so long, or up to a quarter longer."""
+        """Cancel the handlers of connections that have been idle for so long, or up to a quarter longer."""
         while True:
             yield Sleep(limit / 8)
             now = yield Now()
@@ -161,20 +163,20 @@ class Server(TaskGroup):
 
 
 class Connection:
-    """A connection that is being served, and since when its handler has waited for the peer in vain."""
+    """A connection that is being served, and since when nothing has come or gone that is waited for."""
 
-    __slots__ = ("conn", "seen", "since")
+    __slots__ = ("conn", "since")
 
     def __init__(self, conn: Socket) -> None:
         self.conn = conn
-        self.seen: tuple[object, ...] = ()
-        self.since = 0.0
+        self.since = inf
 
     def idle_for(self, now: float) -> float:
-        """Return for how long, as far as can be told from when this was asked, the same wait has brought nothing."""
-        seen = self.conn.waits()
-        if not any(seen) or seen != self.seen:
-            self.seen, self.since = seen, now
+        """Return for how long it has been idle, as far as can be told from when this was asked."""
+        if self.conn.active or not self.conn.is_waited_for():
+            self.conn.active, self.since = False, inf
+        else:
+            self.since = min(self.since, now)
         return now - self.since
 
 
@@ -252,9 +254,9 @@ def checked(what: str, seconds: float | None) -> float | None:
 
 def log_failure(name: str, conn: Socket, error: Exception) -> None:
     """Log what a handler raised. A connection that the other side broke off is no failure of ours: one line."""
-    parts: tuple[Exception, ...] = getattr(error, "exceptions", (error,))  # it may be its children's
-    if all(isinstance(part, ConnectionError) for part in parts):
-        log().info("%s of %s: %s", name, peer_of(conn), parts[0])
+    broken_off = [one for one in leaves(error) if isinstance(one, ConnectionError) or errno_of(one) in LOST]
+    if len(broken_off) == len(leaves(error)):  # it may be its children's
+        log().info("%s of %s: %s", name, peer_of(conn), broken_off[0])
     else:
         log().error("%s of %s failed", name, peer_of(conn), exc_info=error)
 
@@ -262,6 +264,18 @@ def log_failure(name: str, conn: Socket, error: Exception) -> None:
 def counted(connections: int) -> str:
     """Say how many connections there are."""
     return "1 connection" if connections == 1 else f"{connections} connections"
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return what is in a group, and in its groups; of another error, itself."""
+    group: Any = error
+    found: Any = group.exceptions if isinstance(error, BaseExceptionGroup) else None
+    return [error] if found is None else [leaf for one in found for leaf in leaves(one)]
+
+
+def errno_of(error: BaseException) -> int | None:
+    """Return the operating system's number of an error."""
+    return getattr(error, "errno", None)
 
 
 def peer_of(conn: Socket) -> object:

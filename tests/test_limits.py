@@ -21,6 +21,7 @@ from minisched import (
     Read,
     Shield,
     Sleep,
+    Spawn,
     TaskCancelled,
     Watcher,
     Write,
@@ -228,6 +229,24 @@ def test_an_answer_that_takes_a_while_starts_the_count_again(path):
             yield Write(conn, b"?")
             yield Read(conn, 1)
             yield Sleep(0.8 * LIMIT)
+
+    assert served(handler, talk, path, idle_timeout=LIMIT) == []
+
+
+def test_who_only_listens_is_not_idle_as_long_as_it_is_written_to(path):
+    def writes(conn):
+        for _ in range(10):
+            yield Sleep(0.9 * LIMIT)
+            yield Write(conn, b"news")
+
+    def handler(conn):
+        yield Spawn(writes(conn), daemon=True)
+        yield Read(conn, 1)
+
+    def talk(conn):
+        for _ in range(10):
+            yield Read(conn, 4)
+        yield Sleep(0.5 * LIMIT)
 
     assert served(handler, talk, path, idle_timeout=LIMIT) == []
 

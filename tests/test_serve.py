@@ -432,3 +432,28 @@ def test_sigterm_ends_a_server_as_ctrl_c_does_and_is_given_back(path):
         run(main())
     assert (caught.value.code, log, os.path.exists(path)) == (143, ["cleanup"], False)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(104, "reset"),
+        OSError(110, "timed out"),
+        ExceptionGroup("a", [ExceptionGroup("b", [ConnectionResetError(104, "reset")])]),
+    ],
+)
+def test_a_connection_that_was_lost_is_one_line_wherever_that_was_noticed(error, path, caplog):
+    def handler(conn):
+        yield
+        raise error
+
+    def main():
+        server, _ = yield from started(handler, path=path)
+        with (yield Connect(path)) as conn:
+            assert (yield Read(conn, 1)) == b""
+        yield from stopped(server)
+
+    caplog.set_level(logging.INFO, "minisched")
+    run(main())
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info) == ("INFO", None)
