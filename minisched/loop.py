@@ -279,5 +279,4 @@ def forked() -> None:
         loop.forked()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=forked)
+_ = getattr(os, "register_at_fork", dict)(after_in_child=forked)  # Windows forks nothing
