@@ -647,8 +647,13 @@ def test_a_copy_of_a_loop_in_a_forked_process_ends_before_anything_else_happens(
         yield Sleep(1)
         log.append("other")
 
+    def ready():
+        yield
+        log.append("ready")
+
     def main():
         yield Spawn(other())
+        yield Spawn(ready())
         forked()  # what the operating system has called in the process that was forked
         yield Call(log)
 
