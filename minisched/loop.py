@@ -146,6 +146,8 @@ class Loop:
                 self._run_batch()
         except BaseException as error:
             self._abandon(error)
+            if self.wakeup.interrupts > 1 and isinstance(error, Exception):  # of what a third one broke off midway
+                raise self.wakeup.interruption() from None
             raise
         return main
 

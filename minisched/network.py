@@ -153,8 +153,10 @@ class Socket(socket.socket):
 
     def close(self) -> None:
         """Close the socket; a task that waits for it gets ClosedError."""
-        self._leave()
-        super().close()
+        try:
+            self._leave()
+        finally:  # a third Ctrl-C may have come in between
+            super().close()
         if self.bound is not None:
             path, process, *file = self.bound
             self.bound = None

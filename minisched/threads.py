@@ -219,7 +219,7 @@ class OpenPortal:
                     return  # it was closed before
             if future.set_running_or_notify_cancel():
                 _ = then(future, do())
-        except BaseException as error:  # a second Ctrl-C may come at any point of this
+        except BaseException as error:  # a third Ctrl-C may come at any point of this
             if not future.done():
                 future.set_exception(clean(error))
         del future  # the traceback of an error holds this frame, and the future the error

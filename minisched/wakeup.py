@@ -3,7 +3,9 @@
 Theory of operation. A socket pair: one end is always registered with the poller, so that a byte
 written to the other ends the wait (and so that no selector is ever empty, which some platforms do
 not bear). Python writes that byte itself when a signal arrives (`signal.set_wakeup_fd`). What is
-asked for is only noted; it takes effect when the loop comes to its Wait.
+asked for is only noted; it takes effect when the loop comes to its Wait. A second Ctrl-C does not
+wait for that where a task's own lines run, which may go on for ever: it is raised there. In ours, a
+step that is broken off midway would leave a file open, or a waiter behind; a third one is raised anywhere.
 
 Not here: what Ctrl-C means (`loop`); waiting for other signals and for threads.
 """
@@ -15,13 +17,18 @@ import socket
 from collections import deque
 from functools import partial
 
-from .kernel import Kernel, Service
+from .errors import PACKAGE
+from .kernel import RUNNING, Kernel, Service, Task
 from .poller import READ, Poller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
     from typing import Any
+
+# What calls a task's own lines.
+CALLERS = [one.__code__ for one in (Kernel.turns, Task.throw_in, Task.cancel_in, Kernel.close_body)]
 
 
 class Wakeup(Service):
@@ -92,11 +99,21 @@ class Wakeup(Service):
         if signal.getsignal(signum) == self._interrupted:  # else the program has set its own meanwhile
             _ = signal.signal(signum, usual)
 
-    def _interrupted(self, signum: int, frame: Any) -> None:
+    def _interrupted(self, signum: int, frame: FrameType | None) -> None:
         self.interrupts += 1
         self.signum = signum
-        if self.interrupts > 1:
+        if self.interrupts > 2 or (self.interrupts == 2 and self._in_body(frame)):
             raise self.interruption()
+
+    def _in_body(self, frame: FrameType | None) -> bool:
+        """Return whether a signal came in a task's own lines, or in what they call: not in ours, nor in a `handle`."""
+        called = frame
+        while called is not None and not called.f_code.co_filename.startswith(PACKAGE):
+            called = called.f_back
+        if called is None or called is frame or called.f_code not in CALLERS:
+            return False
+        task = self.kernel.current
+        return called.f_code is not Kernel.turns.__code__ or (task is not None and task.place is not RUNNING)
 
     def interruption(self) -> BaseException:
         """Return what `run` raises for the signal that came: KeyboardInterrupt, or SystemExit with a shell's status."""

@@ -37,7 +37,7 @@ IMPORTS: dict[str, set[str]] = {
     "files": {"errors", "kernel", "poller", "foreign"},
     "network": {"errors", "kernel", "poller"},
     "sockets": {"errors", "kernel", "poller", "foreign", "files", "network"},
-    "wakeup": {"kernel", "poller"},
+    "wakeup": {"errors", "kernel", "poller"},
     "server": {"kernel", "files", "network", "poller", "scopes", "sync", "taskgroup", "tasks", "timers"},
     "serve": {"kernel", "groups", "network", "scopes", "server", "sockets", "tasks", "wakeup"},
     "threads": {"errors", "kernel", "family", "wakeup"},

@@ -33,6 +33,8 @@ def handler(conn):
             pid = os.fork()
             say("forked", pid or "child")
             yield Now()  # no checkpoint
+        elif data == b"fork in a task, at once":
+            say("forked", forks())
         elif data == b"fork in a thread":
             say("forked", (yield InThread(forks)))
         yield Write(conn, data)
@@ -117,7 +119,7 @@ def test_a_child_that_exits_as_programs_do_takes_nothing_away(path):
         assert program.errors() == "child exits\n"
 
 
-@pytest.mark.parametrize("where", ["task", "thread"])
+@pytest.mark.parametrize("where", ["task", "task, at once", "thread"])
 @pytest.mark.parametrize(
     ("signum", "says"),
     [(signal.SIGINT, "child was interrupted"), (signal.SIGTERM, "child was told to end: 143")],
@@ -134,4 +136,5 @@ def test_the_child_may_begin_a_run_of_its_own_which_has_its_own_signals(where, s
             assert conn.recv(1) == b""
         program.expect(f"{says}\n")
         assert_untouched(program, path, asks, other)
+        assert ("child:" in program.said) == (where == "task")
         assert program.errors() == ""

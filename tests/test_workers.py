@@ -199,6 +199,45 @@ main([sys.argv[1]], workers=2)
             assert program.wait() == 143
 
 
+def test_a_worker_that_can_not_be_started_at_the_beginning_is_an_error_which_leaves_nobody_behind(path):
+    text = """
+fork, left = os.fork, [1, 1, 0]
+
+def sometimes():
+    if not left.pop(0):
+        raise BlockingIOError(11, "no more processes")
+    return fork()
+
+os.fork = sometimes
+try:
+    serve_workers(handler, sys.argv[1], workers=3, ready=ready)
+except BlockingIOError:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        say("nobody is left")
+"""
+    with working(text, path) as (program, _):
+        program.expect("nobody is left")
+        assert program.wait() == 0
+        assert not os.path.exists(path)
+
+
+def test_it_works_without_a_standard_output(path):
+    text = """
+def closes(listener):
+    ready(listener)
+    sys.stdout = None
+
+serve_workers(handler, sys.argv[1], workers=2, ready=closes)
+"""
+    with working(text, path) as (program, _):
+        _ = who(path)
+        program.process.terminate()
+        assert program.wait() == 143
+        assert program.errors() == ""
+
+
 def test_a_worker_that_can_not_write_out_what_it_printed_ends_nobody_else(path):
     text = """
 def handler(conn):
