@@ -85,7 +85,6 @@ say("done")
 
 
 @pytest.mark.slow
-@pytest.mark.load
 @on_linux
 def test_ten_thousand_connections_that_leave_at_once_leave_nothing():
     processes, each = 4, 2500
@@ -152,7 +151,6 @@ def slowest_of_a_hundred(conns):
 
 
 @pytest.mark.slow
-@pytest.mark.load
 @on_linux
 def test_five_thousand_idle_connections_do_not_slow_down_fifty_active_ones(capsys):
     import resource
@@ -268,7 +266,6 @@ def test_a_server_that_waits_for_its_connections_ends_at_once_at_a_second_signal
 
 
 @pytest.mark.slow
-@pytest.mark.load
 def test_a_signal_at_any_moment_is_a_clean_end_and_a_second_one_an_end_at_once(capsys):
     seed = random.randrange(1 << 32)
     with capsys.disabled():
