@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-SECONDS = 60  # a mutant that runs for so long hangs: killed
+SECONDS = 60  # a mutant that runs for so long hangs: killed; and so does one that takes much longer than without it
+SLOWER = 3  # times as long, and
+AT_LEAST = 10  # seconds
 AT_ONCE = 2
 
 # What is mutated, and the tests that have to notice.
@@ -38,9 +40,16 @@ TESTS = {
     "taskgroup": ["test_taskgroup.py", "test_groups.py"],
     "groups": ["test_groups.py"],
     "supervision": ["test_supervision.py"],
-    "loop": ["test_loop.py", "test_wakeup.py"],
-    "poller": ["test_poller.py", "test_files.py"],
+    "loop": ["test_loop.py", "test_wakeup.py", "test_second_signal.py", "test_fork.py"],
+    "poller": ["test_poller.py", "test_files.py", "test_traps.py"],
     "files": ["test_files.py"],
+    "network": ["test_sockets.py", "test_workers.py"],
+    "server": ["test_serve.py", "test_limits.py", "test_listening.py", "test_hostile.py", "test_exhaustion.py"],
+    "serve": ["test_serve.py", "test_listening.py", "test_limits.py"],
+    "workers": ["test_workers.py"],
+    "threads": ["test_threads.py"],
+    "signals": ["test_signals.py"],
+    "wakeup": ["test_wakeup.py", "test_second_signal.py"],
 }
 
 
@@ -322,8 +331,8 @@ loop: who waits for a file counts for nothing
 + if deadline is None or not any(
 
 loop: the first Ctrl-C ends the run at once
-- wakeup.interrupts > 1
-+ wakeup.interrupts > 0
+-             if wakeup.interrupts > 1:
++             if wakeup.interrupts > 0:
 
 loop: run may be called inside run
 - _thread.busy = INSIDE
@@ -518,6 +527,179 @@ supervision: a failing child is not started again
 supervision: old failures count for ever
 - while recent[0] < now - within:
 + while False:
+
+poller: a number that is reported for ever is borne with
+- if self.vain >= VAIN:
++ if False:
+
+network: a path that is somebody else's is removed
+- if (found.st_dev, found.st_ino) == file:
++ if True:
+
+network: a forked process removes the path
+- if process == os.getpid():
++ if True:
+
+network: who waits for a socket that is closed is not told
+-             self._leave()
+-         finally:
++             pass
++         finally:
+
+server: a connection outlives its handler
+- self.connections.pop(child).conn.close()
++ self.connections.pop(child)
+
+server: a handler's failure is the server's
+-         log_failure(child.name, self.connections[child].conn, child.failure)
+-         return False
++         return super().note(child)
+
+server: there are more connections than allowed
+- room = min(AT_ONCE, server.max_connections - len(server.alive))
++ room = AT_ONCE
+
+server: without files it ends
+- if error.errno not in EXHAUSTED:
++ if True:
+
+server: that no files are left is said again and again
+- if not self.exhausted:
++ if True:
+
+server: without files it spins
+- yield Sleep(PAUSE)
++ yield
+
+server: a connection that was lost before it was accepted ends it
+- if error.errno in GONE or isinstance(
++ if isinstance(
+
+server: the idle stay
+- if connection.idle_for(now) >= limit and
++ if False and
+
+server: a byte does not start the count again
+- if self.conn.active or not self.conn
++ if not self.conn
+
+server: who does something else is idle
+- or not self.conn.is_waited_for()
++ or False
+
+server: handlers are cancelled with it
+- with (yield Shield(None)):
+-             yield from self.begin()
++ with (yield Shield(0)):
++             yield from self.begin()
+
+server: grace is for ever
+- with (yield MoveOnAfter(self.grace)):
++ with (yield MoveOnAfter(None)):
+
+server: who was cut is not said
+- self.say_who_is_cut()
++ pass
+
+server: the limit of files stays low
+- resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
++ pass
+
+serve: a stopping server still listens
+- listener.close()
+-         server.stopping.set()
++ pass
++         server.stopping.set()
+
+serve: SIGTERM does not stop it
+- yield TakeSigterm()
++ yield
+
+workers: one that dies is not replaced
+-             else:
+-                 self.replace(mask)
++             else:
++                 pass
+
+workers: one that dies at once is replaced at once
+- if lived < AT_ONCE:
++ if False:
+
+workers: they stay when the first process is killed
+- _ = yield Spawn(watch_over(lifeline), "lifeline", daemon=True)
++ _ = lifeline
+
+workers: clients may connect to a stopping server
+- _ = self.stop_listening()
++ pass
+
+workers: a signal does not stop them
+- self.tell(signal.SIGTERM)
++ pass
+
+threads: a cancellation does not wait for the thread
+- partial(self._abandon, task) if abandon else None
++ partial(self._abandon, task)
+
+threads: nothing is abandoned
+- partial(self._abandon, task) if abandon else None
++ None
+
+threads: the function does not see the context
+- partial(task.context.copy().run, checked(self.function), *self.args)
++ partial(checked(self.function), *self.args)
+
+threads: a run with an open portal is a deadlock
+- return len(self.waiting) + len(self.portals)
++ return len(self.waiting)
+
+threads: there is no limit to them
+- min(self.busy, LIMIT)
++ self.busy
+
+threads: a portal that is closed answers nobody
+- future.set_exception(ClosedError("the portal was closed
++ str(ClosedError("the portal was closed
+
+signals: what was there is not restored
+- _ = signal.signal(signum, signal.SIG_DFL if before is None else before)
++ pass
+
+signals: one that comes between two waits is lost
+- self.come[task][signum] = None
++ pass
+
+signals: to wait for one is a deadlock
+- return len(self.waiting)
++ return 0
+
+wakeup: a second Ctrl-C is raised in our own lines
+- or called.f_code not in CALLERS:
++ or False:
+
+wakeup: a second Ctrl-C is raised in a handler
+- and task.place is not RUNNING)
++ and True)
+
+wakeup: a second Ctrl-C waits for a task that spins
+- (self.interrupts == 2 and self._in_body(frame))
++ False
+
+wakeup: a third Ctrl-C waits
+- self.interrupts > 2 or
++ False or
+
+wakeup: Ctrl-C stays ours after the run
+- _ = signal.signal(signum, usual)
++ pass
+
+loop: a forked run goes on
+- _ = kernel.misuse(FORKED)
++ pass
+
+loop: what a third Ctrl-C broke off hides it
+- if self.wakeup.interrupts > 1 and isinstance(error, Exception):
++ if False:
 """
 
 
@@ -589,8 +771,19 @@ def unmutated_failures(folder: Path, pool: ThreadPoolExecutor, modules: set[str]
     wrong += [f"tests/{name} is not there" for name in needed if not (ROOT / "tests" / name).exists()]
     if wrong:
         return wrong
-    fates = pool.map(lambda module: run_tests(copy(folder / f"unmutated-{module}"), TESTS[module]), sorted(modules))
+    fates = pool.map(lambda module: timed(module, copy(folder / f"unmutated-{module}")), sorted(modules))
     return [f"without any mutation: {fate}" for fate in fates if fate]
+
+
+def timed(module: str, place: Path) -> str | None:
+    """Run the tests of a module that is not mutated; take note of how long a mutant may take."""
+    start = time.monotonic()
+    fate = run_tests(place, TESTS[module])
+    patience[module] = min(max((time.monotonic() - start) * SLOWER, AT_LEAST), SECONDS)
+    return fate
+
+
+patience: dict[str, float] = {}  # seconds
 
 
 def misfit(mutant: Mutant) -> str | None:
@@ -604,7 +797,7 @@ def report(mutant: Mutant, tests: list[str], folder: Path) -> bool:
     place = copy(folder / re.sub(r"\W+", "-", f"{mutant.module} {mutant.name} {tests[0]}"))
     module = place / "minisched" / f"{mutant.module}.py"
     module.write_text(module.read_text().replace(mutant.old, mutant.new))
-    fate = run_tests(place, tests)
+    fate = run_tests(place, tests, SECONDS if tests == [REFERENCE] else patience[mutant.module])
     print(f"{mutant.module:<8} {mutant.name:<58} {fate or 'SURVIVED'}", flush=True)
     shutil.rmtree(place, ignore_errors=True)
     return fate is not None
@@ -619,7 +812,7 @@ def copy(place: Path) -> Path:
     return place
 
 
-def run_tests(place: Path, tests: list[str]) -> str | None:
+def run_tests(place: Path, tests: list[str], seconds: float = SECONDS) -> str | None:
     """Run tests on the package in `place`; return what killed it, None if it lives."""
     # realpath: where the temporary folder is a link, modules say where it leads.
     command = [sys.executable, "-c", DRIVER, os.path.realpath(place), *(f"tests/{name}" for name in tests)]
@@ -630,7 +823,7 @@ def run_tests(place: Path, tests: list[str]) -> str | None:
         env={key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"} | {"MINISCHED_SEED": SEED},
     )  # fmt: skip
     try:
-        output, _ = process.communicate(timeout=SECONDS)
+        output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         return "killed: it hangs"
     finally:

@@ -13,7 +13,7 @@ from helpers import Ask, no_file_is_left_open, pair  # noqa: F401
 from servers import begun, client_of, echo, settled
 
 import minisched
-from minisched import Cancel, Poller, Read, Sleep, Syscall, serve
+from minisched import Cancel, Poller, Queue, Read, Sleep, Syscall, serve
 from minisched.testing import VirtualClock
 from minisched.wakeup import Wakeup
 
@@ -138,6 +138,23 @@ def test_a_second_one_lets_a_handler_come_to_its_end_and_a_third_one_does_not(ti
     assert reached == ends
 
 
+def test_a_second_one_lets_what_ours_has_called_come_to_its_end():
+    reached = []
+
+    def work(item):
+        press(2)
+        reached.append(item)
+
+    def main():
+        queue = Queue()
+        queue.put_nowait("the first")
+        yield from queue.for_each(work)
+
+    with pytest.raises(KeyboardInterrupt):
+        minisched.run(main())
+    assert reached == ["the first"]
+
+
 @pytest.mark.parametrize("thrown", ["Cancelled", "an error"])
 def test_a_second_one_is_raised_in_the_lines_that_handle_an_error(thrown):
     reached = []
@@ -177,10 +194,13 @@ def test_one_more_ends_a_cleanup_that_the_end_of_the_run_waits_for():
 def at_each_line():
     """Return where the second signal came, what `run` raised then, and what could not be raised."""
     logging.disable(logging.CRITICAL)
+    gc.collect()
+    gc.freeze()  # what was there before: it is collected after each of these lines, which would take minutes
     found, number = [], 1
     while (one := interrupted_at(number))[0] is not None:
         found.append(one)
         number += 1
+    gc.unfreeze()
     logging.disable(logging.NOTSET)
     return found
 

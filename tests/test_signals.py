@@ -263,6 +263,15 @@ def test_a_signal_that_is_waited_for_is_no_deadlock_and_one_that_was_is():
         run(main())
 
 
+def test_a_signal_may_be_all_that_a_run_waits_for():
+    class Sends(VirtualClock):
+        def wait(self, select, deadline):
+            send(FIRST)
+            super().wait(select, deadline)
+
+    assert run_unbounded(waiting(FIRST), clock=Sends()) == [FIRST]
+
+
 # Cancelled.
 
 

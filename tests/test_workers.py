@@ -169,6 +169,13 @@ def test_a_worker_that_dies_at_once_is_replaced_only_after_a_pause():
         assert program.said.count("is replaced") == 4
 
 
+def test_a_worker_that_lived_for_long_is_replaced_without_a_pause(path):
+    with working("minisched.workers.AT_ONCE = 0; main([sys.argv[1]], workers=1)", path) as _:
+        victim = who(path)
+        os.kill(victim, signal.SIGKILL)
+        assert who(path) != victim
+
+
 def test_a_signal_does_not_wait_for_the_pause():
     with working(f"{DIES}minisched.workers.AT_ONCE = 3600; main([({LOCAL!r}, 0)], workers=2)") as (program, _):
         program.expect(r"(?s)(is replaced\n.*){2}")
