@@ -5,6 +5,7 @@ Run it: `run`, and the syscalls a task yields. Write it: errors, `serve`. Extend
 """
 
 # Run it: what a task yields, and who runs it.
+from .attempts import attempt
 from .errors import (
     BusyError,
     Cancelled,
@@ -20,7 +21,6 @@ from .errors import (
 from .files import Close, Read, WaitReadable, WaitWritable, Write
 
 # Extend it: the public interface that all of the above is written with.
-from .files import attempt as attempt
 from .groups import as_completed, gather, group, race
 from .kernel import Kernel, Scope, Service, Syscall, Task
 from .loop import run

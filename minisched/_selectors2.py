@@ -17,16 +17,21 @@ from __future__ import annotations
 
 import collections
 import collections.abc
+import select
 import selectors
-from select import select
+import sys
+from math import ceil
 
-if hasattr(collections, "Mapping"):
-    import selectors2
-else:
+from ._lent import Later, Lent
+
+lent = not hasattr(collections, "Mapping")
+if lent:
     collections.Mapping = collections.abc.Mapping  # type: ignore[attr-defined]
-    try:
+try:
+    with Lent(Later("platform", python_implementation=lambda: sys.implementation.name)):
         import selectors2
-    finally:
+finally:
+    if lent:
         del collections.Mapping  # type: ignore[attr-defined]
 
 TYPE_CHECKING = False
@@ -55,17 +60,50 @@ if TYPE_CHECKING:
 BY_SELECT = (selectors2.SelectSelector, selectors.SelectSelector)
 READ: int = selectors2.EVENT_READ
 WRITE: int = selectors2.EVENT_WRITE
+AT_ONCE = 1024  # events of one look
+IN: int = getattr(select, "EPOLLIN", 0)
+OUT: int = getattr(select, "EPOLLOUT", 0)
 NAMES = ("SelectSelector", "PollSelector", "EpollSelector", "DevpollSelector", "KqueueSelector")
 
 
 def default_selector() -> Selector:
     """Return the best selector of this platform."""
-    return selectors2.DefaultSelector()
+    selector = selectors2.DefaultSelector()
+    if type(selector) is not getattr(selectors2, "EpollSelector", None):
+        return selector
+    selector.close()
+    return Epoll()
+
+
+if hasattr(selectors2, "EpollSelector"):
+
+    class Epoll(selectors2.EpollSelector):  # pyright: ignore[reportUntypedBaseClass]
+        """selectors2's, with a shorter `select`, which is most of what a loop does while nothing is ready."""
+
+        def select(self, timeout: float | None = None) -> list[tuple[Key, int]]:
+            """Wait up to `timeout` seconds (None: any) for files; return those that are ready, with their events."""
+            keys = self._fd_to_key
+            seconds = -1.0 if timeout is None else ceil(timeout * 1000) * 0.001 if timeout > 0 else 0.0
+            # Python goes on by itself after a signal (PEP 475). At most so many at once: it makes room for all.
+            found = self._epoll.poll(seconds, min(len(keys), AT_ONCE) or 1)
+            return [
+                (keys[fd], READ if mask == IN else events_of(mask) & keys[fd].events)
+                for fd, mask in found
+                if fd in keys  # epoll goes on about a number that was closed while a copy of it is open
+            ]
+
+
+def events_of(mask: int) -> int:
+    """Return what epoll's events mean; an error is both."""
+    return (READ if mask & ~OUT else 0) | (WRITE if mask & ~IN else 0)
 
 
 def selectors_of_platform() -> dict[str, Callable[[], Selector]]:
     """Return the selectors that this platform has, by name."""
-    return {name: getattr(selectors2, name) for name in NAMES if hasattr(selectors2, name)}
+    found = {name: getattr(selectors2, name) for name in NAMES if hasattr(selectors2, name)}
+    if "EpollSelector" in found:
+        found["Epoll"] = Epoll
+    return found
 
 
 def set_events(selector: Selector, fd: int, was: int, events: int, data: object) -> None:
@@ -74,7 +112,7 @@ def set_events(selector: Selector, fd: int, was: int, events: int, data: object)
     OSError or ValueError if it can't be polled; it is not registered then.
     """
     if isinstance(selector, BY_SELECT):
-        _ = select([fd], [], [], 0)  # raises ValueError for a number over FD_SETSIZE
+        _ = select.select([fd], [], [], 0)  # raises ValueError for a number over FD_SETSIZE
     try:
         try:
             _ = (selector.modify if was else selector.register)(fd, events, data)

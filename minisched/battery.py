@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from types import CoroutineType, GeneratorType
 
+from .clocks import VirtualClock
 from .errors import Cancelled, Deadlock, SyscallError, TaskCancelled
 from .kernel import PARKED, READY, Syscall, Task
 from .loop import run
 from .tasks import CurrentTask, Join
-from .timers import SleepUntil, Timers, VirtualClock
+from .timers import SleepUntil, Timers
 from .watch import Checker, Watcher
 
 TYPE_CHECKING = False

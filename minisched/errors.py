@@ -39,8 +39,7 @@ class Cancelled(BaseException):
     """
 
     def __init__(self, reason: str | None = None, by: Task | None = None, done: object = None) -> None:
-        super().__init__(reason, by)
-        self.reason = reason
+        self.reason = reason  # `__new__` has set `args`: to call the base class takes as long as all the rest
         self.by = by
         self.done = done
 
@@ -115,6 +114,7 @@ NOT_PARKED = (
     "task {0!r} was woken while it is {1}, not parked: wake a parked task once, and let its undo "
     "forget whoever else would wake it"
 )
+CHILDLESS = "task {0!r} is done: it can have no children any more"
 OUT_OF_ORDER = (
     "a scope was left out of order: leave scopes in the reverse order of entering them, and don't "
     "`yield` across a `with` in a generator that is used as an iterator"
@@ -151,15 +151,13 @@ def not_a_syscall(task: Task, thing: object) -> SyscallError:
     return SyscallError(f"task {task.name!r} yielded {thing!r}, which is not a syscall; {mend}")
 
 
-def check_body(gen: object, parent: Task | None) -> None:
+def check_body(gen: object) -> None:
     """Raise the error for what can't become a task. An async-library's coroutine can: it fails when it yields.
 
     A generator that has ended, or that another task has, can't be told from a
     fresh one without making its frame, which would be half of a task's memory:
     `debug` looks for those.
     """
-    if parent is not None and parent.place == "done":
-        raise SyscallError(f"task {parent.name!r} is done: it can have no children any more")
     kind = type(gen)
     if (kind is GeneratorType and not gen.gi_suspended and not gen.gi_running) or (  # type: ignore[attr-defined]
         kind is CoroutineType and not gen.cr_suspended and not gen.cr_running  # type: ignore[attr-defined]

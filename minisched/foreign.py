@@ -17,15 +17,13 @@ import io
 import os
 import select
 import socket
-from functools import partial
 
-from .errors import ClosedError
+from .errors import BusyError, ClosedError
 from .kernel import Kernel
-from .poller import Poller, identity
+from .poller import Entry, Poller, identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, Protocol
 
     from .poller import Waiter
@@ -33,7 +31,12 @@ if TYPE_CHECKING:
     Bytes = bytes | bytearray | memoryview
 
     class File(Protocol):
-        """What a file-like of ours offers. `short`: the last read took all there was; `active`: bytes came or went."""
+        """What a file-like of ours offers. `short`: the last read took all there was; `active`: bytes came or went.
+
+        `busy` says whether another task waits for a direction. `watch` raises
+        BusyError then; else it calls `waiter.ready()` once, as soon as it is
+        worth trying again, unless `unwatch` comes first, or `waiter.closed()`.
+        """
 
         short: bool
         active: bool
@@ -41,7 +44,8 @@ if TYPE_CHECKING:
         def try_read(self, size: int, /) -> bytes: ...
         def try_write(self, data: Bytes, /) -> int: ...
         def busy(self, kernel: Kernel, direction: int, /) -> bool: ...
-        def watch(self, kernel: Kernel, direction: int, waiter: Waiter, /) -> Callable[[], None]: ...
+        def watch(self, kernel: Kernel, direction: int, waiter: Waiter, /) -> None: ...
+        def unwatch(self, kernel: Kernel, direction: int, /) -> None: ...
         def close(self) -> None: ...
 
 
@@ -52,7 +56,7 @@ PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)  # a pipe that is ready takes s
 class Foreign:
     """A file that is not ours, for the time of one call: a number, or anything with `fileno()`."""
 
-    __slots__ = ("active", "blocking", "fd", "file", "short")
+    __slots__ = ("active", "blocking", "entry", "fd", "file", "short")
 
     def __init__(self, file: Any) -> None:
         if isinstance(file, (io.BufferedIOBase, io.TextIOBase)):
@@ -67,6 +71,7 @@ class Foreign:
             raise ClosedError(f"{file!r} is closed") from None
         if self.fd < 0:
             raise ClosedError(f"{file!r} is closed")
+        self.entry: Entry  # while it is waited for
         self.file = file  # kept alive for as long as it is waited for
         timeout = file.gettimeout() if isinstance(file, socket.socket) else None  # Python waits so long in `recv`
         self.blocking = os.get_blocking(self.fd) or bool(timeout)
@@ -80,11 +85,15 @@ class Foreign:
             return False
         return entry is not None and bool(entry.wanted() & direction)
 
-    def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> Callable[[], None]:
+    def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> None:
         poller = kernel.service(Poller)
-        entry = poller.entry(self.fd)
-        poller.wait(entry, direction, waiter)
-        return partial(poller.forget, entry, direction)
+        if self.busy(kernel, direction):
+            raise BusyError(f"another task waits for file {self.fd} already")
+        self.entry = poller.entry(self.fd)
+        poller.wait(self.entry, direction, waiter)
+
+    def unwatch(self, kernel: Kernel, direction: int) -> None:
+        kernel.service(Poller).forget(self.entry, direction)
 
     def try_read(self, size: int) -> bytes:
         if isinstance(self.file, socket.socket):

@@ -53,7 +53,7 @@ class Crew(TaskGroup):
     def start(self, bodies: tuple[Body, ...]) -> Generator[Any, Any, None]:
         """Enter the block and spawn the members."""
         for body in bodies:
-            check_body(body, None)
+            check_body(body)
         yield from self.begin()
         try:
             for body in bodies:

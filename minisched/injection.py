@@ -14,11 +14,12 @@ Not here: the battery for a single syscall (`battery`).
 
 from __future__ import annotations
 
+from .clocks import VirtualClock
 from .errors import TaskCancelled
 from .family import Family
 from .kernel import Kernel, Syscall, Task
 from .loop import run
-from .timers import Timers, VirtualClock
+from .timers import Timers
 from .watch import Checker, Watcher
 
 TYPE_CHECKING = False
@@ -162,8 +163,8 @@ def leftovers(kernel: Kernel) -> Iterator[str]:
     for kind, service in kernel.services.items():
         yield from (f"{task} in {kind.__name__}" for task in service.tasks())
     timers = kernel.service(Timers)
-    if timers.loose or timers.queue:
-        yield f"{len(timers.loose) + len(timers.queue)} timers"
+    if timers.alive():
+        yield f"{len(timers.alive())} timers"
     family = kernel.service(Family)
     for name in ("joiners", "joining_all", "at_body_end"):
         if getattr(family, name):

@@ -11,19 +11,21 @@ Invariants, asserted by `Kernel.check`:
 2. Only a parked task has an undo, and a call that it waits for; what a service says it may wake is parked.
 3. What a scope sees of cancellation (`cause`) is what the tree says.
 
-Not here: time, files, threads, signals; entering a scope (`scopes`); the end of a task (`tasks`).
+Not here: what tasks and scopes are (`tree`); time, files, threads, signals; entering a scope (`scopes`); what the end
+of a task sets in motion (`family`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from itertools import repeat
-from types import GenericAlias
+from types import GeneratorType, GenericAlias
 
 from . import errors
-from .errors import Cancelled, SyscallError
+from .errors import SyscallError
+from .tree import DONE, ENDING, PARKED, READY, RUNNING, Scope, Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
 else:  # `typing` would be a seventh of the package's time to import
     Asks = type("Asks", (), {"__slots__": (), "__class_getitem__": classmethod(GenericAlias)})
 
-READY, RUNNING, PARKED, ENDING, DONE = "ready", "running", "parked", "ending", "done"
-CHILDLESS: dict[Scope, None] = {}  # nobody writes to it
 MAX_SWALLOWED = 1000  # Cancelleds of one cancellation, before the task is closed
 
 
@@ -85,107 +85,32 @@ class Service:
         """Give back what is held; the run is over."""
 
 
-class Scope:
-    """A part of a task's life that can be cancelled; inert until it is entered (`scopes`)."""
+class Services(dict["type[Any]", "Any"]):
+    """The services of a kernel, by their kind: made when they are first asked for."""
 
-    __slots__ = ("cancelled", "cause", "children", "own", "parent", "shield", "task")
-
-    def __init__(self, *, shield: bool = False) -> None:
-        self.task: Task | None = None  # whose life
-        self.parent: Scope | None = None
-        self.children = CHILDLESS  # in order; a dict of its own once there is one
-        self.shield = shield  # nothing outside is seen from inside
-        self.own: tuple[str | None, Task | None] | None = None  # asked to end: the reason, and by whom
-        self.cause: tuple[str | None, Task | None] | None = None  # the outermost `own` in view
-        self.cancelled = False  # it took a Cancelled, so what it held was cut short
-
-    def hang(self, parent: Scope) -> None:
-        """Become the youngest child of `parent`."""
-        self.parent = parent
-        if parent.children is CHILDLESS:
-            parent.children = {}
-        parent.children[self] = None
-
-    def visible(self) -> tuple[str | None, Task | None] | None:
-        """Return what `cause` has to be."""
-        return (None if self.shield or self.parent is None else self.parent.cause) or self.own
-
-
-class Task(Scope):
-    """A generator and where it stands. A task is its own outermost scope."""
-
-    __slots__ = (
-        "kernel", "gen", "context", "name", "spawner", "ordinal", "keep", "daemon",  # fixed at the spawn
-        "step", "value", "undo", "call", "place", "scope", "told", "swallowed",  # the kernel's
-        "spawned", "live", "failed", "failure", "trace", "result",  # of its end: `tasks`
-    )  # fmt: skip
-
-    def __init__(self, kernel: Kernel, gen: Any, context: Context, name: str, spawner: Task | None) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         super().__init__()
-        self.task = self  # this and `scope`, the innermost one, are cycles: `tasks` breaks them
-        self.scope: Scope = self
         self.kernel = kernel
-        self.gen = gen
-        self.context = context
-        self.name = name
-        self.spawner = spawner
-        self.ordinal, self.keep, self.daemon = 0, False, False
-        self.step: Any = gen.send  # or `throw_in`, `cancel_in`; None while parked: 72 bytes less
-        self.value: Any = None  # what `step` is given at the next turn
-        self.undo: Callable[[], object] | None = None
-        self.call: Syscall[Any] | None = None  # what it waits for, while parked
-        self.place: str = READY
-        self.told: object = None  # of which cancellation, and how often
-        self.swallowed = 0
-        self.spawned = self.live = 0  # children so far; living ones that it waits for
-        self.failed: dict[Task, None] | None = None  # children whose failure it has to report
-        self.failure: BaseException | None = None
-        self.trace: Any = None  # the traceback that `failure` had
-        self.result: Any = None
 
-    @property
-    def state(self) -> str:
-        """One of ready, running, parked, ending, done."""
-        return RUNNING if self.kernel.current is self else self.place
-
-    @property
-    def path(self) -> tuple[int, ...]:
-        """The spawner's path and which child it is: the same in each run of a program."""
-        path, task = [self.ordinal], self.spawner
-        while task is not None:
-            path.append(task.ordinal)
-            task = task.spawner
-        return tuple(reversed(path))
-
-    def throw_in(self, thrown: tuple[BaseException, Any]) -> Any:
-        """Raise an error at the task's yield, with the traceback it came with: the `step` for one turn."""
-        self.step = self.gen.send
-        return self.gen.throw(thrown[0].with_traceback(thrown[1]))
-
-    def cancel_in(self, done: object) -> Any:
-        """Raise Cancelled at the task's yield: a `step` for one turn. Made then: 100,000 at once took twice that."""
-        cause = self.scope.cause or (None, None)
-        self.swallowed = self.swallowed + 1 if cause is self.told else 1
-        self.told, self.step = cause, self.gen.send
-        return self.gen.throw(Cancelled(*cause, done))
-
-    def __repr__(self) -> str:
-        return f"<Task {'.'.join(map(str, self.path))} {self.name} {self.state}>"
+    def __missing__(self, kind: type[Kind]) -> Kind:
+        made = self[kind] = kind(self.kernel)
+        return made
 
 
 class Kernel:
     """The ready queue, the tree of tasks and scopes, and the verbs that syscalls use.
 
     `ready` is anything with `append`, `popleft`, `__len__`, `__iter__`: another order is another
-    scheduling policy. `ended(task, error)` is told when a body is over (error None: it returned).
+    scheduling policy. `ended(task, error)` is told when a body is over: what it raised, which is a
+    StopIteration with the result if it returned (any other is a RuntimeError by then: PEP 479).
     """
 
-    def __init__(self, ended: Callable[[Task, BaseException | None], None], ready: Any = None) -> None:
+    def __init__(self, ended: Callable[[Task, BaseException], None], ready: Any = None) -> None:
         self.ended = ended
         self.ready: deque[Task] = deque[Task]() if ready is None else ready
         self.current: Task | None = None  # whose turn it is
         self.root = Scope()  # above main
-        self.services: dict[type[Service], Service] = {}
+        self.services = Services(self)
         self.watch: Any = None  # a watch.Watcher, told of each event
         self.execute: Callable[[Syscall[Any], Kernel, Task], Any] | None = None  # called instead of `handle`
         self.fault: Any = None  # a broken rule, which ends the run
@@ -196,17 +121,19 @@ class Kernel:
         Inlined, over the bound on complexity: a call taken out of it costs a bare yield up to a fifth of its time.
         """
         ready, watch, execute = self.ready, self.watch, self.execute
-        take, put = ready.popleft, ready.append
+        running, parked, ended = RUNNING, PARKED, self.ended
         for _ in repeat(None, limit):
             if not ready:
                 break
-            self.current = task = take()
+            self.current = task = ready.popleft()
             if watch is not None:
                 watch.turn(task)
             try:
                 call = task.context.run(task.step, task.value)
             except BaseException as error:
-                self._over(task, error)
+                task.place = ENDING
+                task.step = task.value = None
+                ended(task, error)
                 continue
             # The one look at cancellation: after a checkpoint was yielded and before it happens.
             if task.scope.cause is not None and (call is None or getattr(call, "checkpoint", False)):
@@ -216,25 +143,26 @@ class Kernel:
                 task.value = None
                 if watch is not None:
                     watch.answer(task, None)
-                put(task)
+                ready.append(task)
                 continue
-            task.place = RUNNING
+            task.place = running
             try:
                 value = call.handle(self, task) if execute is None else execute(call, self, task)
             except BaseException as error:
                 self._raised(task, call, error)
                 continue
-            if task.place is not RUNNING:  # parked, or woken again already
-                task.call = call if task.place is PARKED else None  # pyright: ignore[reportUnnecessaryComparison]
+            if task.place is not running:  # parked, or woken again already
+                task.call = call if task.place is parked else None  # pyright: ignore[reportUnnecessaryComparison]
                 if watch is not None:
                     watch.park(task, call)
-                if task.scope.cause is not None:  # cancelled by its own handler, before it parked
+                if task.undo is not None and task.scope.cause is not None:  # cancelled by its handler, before it parked
                     self._interrupt(task)
                 continue
-            task.place, task.value = READY, value
+            task.place = READY
+            task.value = value
             if watch is not None:
                 watch.answer(task, call)
-            put(task)
+            ready.append(task)
         self.current = None
         if self.fault is not None:
             raise self.fault
@@ -258,25 +186,35 @@ class Kernel:
             self.watch.answer(task, call)
         self.ready.append(task)
 
-    def _over(self, task: Task, error: BaseException) -> None:
-        """The body has returned (PEP 479: any other StopIteration is a RuntimeError) or raised: next, its children."""
-        failure, task.result = (None, error.value) if isinstance(error, StopIteration) else (errors.clean(error), None)
-        task.place, task.step, task.value = ENDING, None, None
-        self.ended(task, failure)
-
     def spawn(
         self, gen: Any, name: str | None = None, parent: Task | None = None, keep: bool = False, daemon: bool = False
     ) -> Task:
         """Make a task of `gen`, at the back of the ready queue, under `parent`'s innermost scope."""
-        errors.check_body(gen, parent)
-        scope, context = (self.root, copy_context()) if parent is None else (parent.scope, parent.context.copy())
-        task = Task(self, gen, context, name or gen.__name__, parent)
+        if type(gen) is not GeneratorType or gen.gi_suspended or gen.gi_running:
+            errors.check_body(gen)  # pyright: ignore[reportUnknownArgumentType]
+        if parent is not None and parent.place is DONE:
+            raise SyscallError(errors.CHILDLESS.format(parent.name))
+        # No `__init__`, nor a call of `hang`, and assignments in long rows: a spawn takes three quarters of the time.
+        task = Task()
+        task.kernel, task.gen, task.step = self, gen, gen.send
+        task.name, task.spawner = name or gen.__name__, parent
         task.keep, task.daemon = keep, daemon
-        if parent is not None:
-            task.ordinal, parent.spawned = parent.spawned, parent.spawned + 1
-            parent.live += not daemon
-        task.hang(scope)
-        task.cause = scope.cause
+        task.place, task.scope = READY, task
+        task.value = task.undo = task.call = task.told = task.failure = task.youngest = task.younger = task.own = None
+        task.spawned = task.live = 0
+        task.cancelled = False
+        if parent is None:
+            above, task.context, task.ordinal = self.root, copy_context(), 0
+        else:
+            above, task.context, task.ordinal = parent.scope, parent.context.copy(), parent.spawned
+            parent.spawned += 1
+            if not daemon:
+                parent.live += 1
+        task.parent, task.cause = above, above.cause
+        task.older = older = above.youngest
+        if older is not None:
+            older.younger = task
+        above.youngest = task
         self.ready.append(task)
         if self.watch is not None:
             self.watch.spawn(task)
@@ -289,14 +227,18 @@ class Kernel:
         """
         if task.place is not RUNNING or task is not self.current:
             raise self.misuse(f"park: task {task.name!r} is {task.place}; a handler parks its own task, once")
-        task.place, task.undo, task.step, task.value = PARKED, undo, None, None
+        task.place = PARKED
+        task.undo = undo
+        task.step = task.value = None
 
     def resume(self, task: Task, value: Any = None) -> None:
         """End a park: the task's yield returns `value`, at its next turn."""
         if task.place is not PARKED:
             raise self.misuse(errors.NOT_PARKED.format(task.name, task.state))
-        task.place, task.undo, task.call = READY, None, None
-        task.step, task.value = task.gen.send, value
+        task.place = READY
+        task.undo = task.call = None
+        task.step = task.gen.send
+        task.value = value
         self.ready.append(task)
         if self.watch is not None:
             self.watch.wake(task, self.current)
@@ -308,10 +250,7 @@ class Kernel:
 
     def service(self, kind: type[Kind]) -> Kind:
         """Return this kernel's one instance of `kind`, made now if there is none."""
-        found: Any = self.services.get(kind)
-        if found is None:
-            found = self.services[kind] = kind(self)
-        return found
+        return self.services[kind]
 
     def misuse(self, text: str) -> SyscallError:
         """Return the error for a broken rule of the kernel: `run` ends with it, whoever catches it."""
@@ -340,15 +279,16 @@ class Kernel:
             cause = scope.visible()
             if cause is scope.cause:
                 continue
-            scope.cause, task = cause, scope.task
-            if cause is not None and task is not None and task.scope is scope:
+            scope.cause = cause
+            task = scope if isinstance(scope, Task) else scope.task
+            if cause is not None and task is not None and task.scope is scope and task.undo is not None:
                 self._interrupt(task)
-            todo.extend(reversed(scope.children))
+            if scope.youngest is not None:
+                todo.extend(scope.children())
 
     def _interrupt(self, task: Task) -> None:
-        if task.undo is not None:
-            self.resume(task, self.forget(task))
-            task.step = task.cancel_in
+        self.resume(task, self.forget(task))
+        task.step = task.cancel_in
 
     def forget(self, task: Task) -> object:
         """Undo a parked task's wait; it still has to be woken."""
@@ -360,11 +300,13 @@ class Kernel:
 
     def _deliver(self, task: Task, call: Any) -> None:
         """Answer a checkpoint with Cancelled; close the task that has swallowed too many of them."""
-        if task.told is not task.scope.cause or task.swallowed < MAX_SWALLOWED:
+        told = task.told
+        if told is None or told[0] is not task.scope.cause or told[1] < MAX_SWALLOWED:
             return self._answer(task, call, task.cancel_in, None)
         error = SyscallError(errors.SWALLOWED.format(task.name, MAX_SWALLOWED))
         self.close_body(task, error)
-        self._over(task, error)
+        task.place, task.step, task.value = ENDING, None, None
+        self.ended(task, error)
 
     def close_body(self, task: Task, error: BaseException) -> None:
         """Close the task's generator, in its context; what goes wrong is noted on `error`."""
@@ -382,7 +324,7 @@ class Kernel:
             scope = todo.pop()
             if isinstance(scope, Task):
                 yield scope
-            todo.extend(reversed(scope.children))
+            todo.extend(scope.children())
 
     def check(self) -> None:
         """Assert the invariants at the top of this file. O(tasks)."""

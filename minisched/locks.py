@@ -20,7 +20,7 @@ from .errors import Cancelled, SyscallError
 from .family import Family
 from .kernel import DONE, ENDING, Kernel, Syscall, Task
 from .tasks import awaitable
-from .waiting import NOT_YET, Primitive, Selectable, resume, task_of, throw
+from .waiting import NOT_YET, Primitive, Selectable, resume, throw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Lock(Primitive):
     def release(self) -> None:
         """Give it to the first who waits. Only the owner can; SyscallError otherwise."""
         kernel = self.here("release")
-        if kernel is None or not self._owned():
+        if kernel is None or self.owner is None or kernel.current is not self.owner:
             by = "nobody" if kernel is None or kernel.current is None else f"task {kernel.current.name!r}"
             raise SyscallError(f"{self!r} was released by {by}: only its owner can do that, once")
         self.hand_on(kernel)
@@ -86,7 +86,7 @@ class Lock(Primitive):
             self.owner = None
             return
         waiter, _ = self.waiters.popitem(last=False)
-        self.owner = task_of(waiter)
+        self.owner = waiter if isinstance(waiter, Task) else waiter.task
         if self.waiters:
             self._watch(True)
         resume(kernel, waiter, self)
@@ -101,16 +101,14 @@ class Lock(Primitive):
         """Ask to be told if the owner ends without having released the lock; or take that back."""
         self.watched = watched
         assert self.owner is not None and self.kernel is not None
-        telling = self.kernel.service(Family).at_body_end
+        family = self.kernel.services[Family]
         if watched:
-            telling.setdefault(self.owner, {})[self._owner_ended] = None
+            family.tell_body_end(self.owner, self)
         else:
-            del telling[self.owner][self._owner_ended]
-            if not telling[self.owner]:
-                del telling[self.owner]
+            family.keep_body_end(self.owner, self)
 
-    def _owner_ended(self, owner: Task) -> None:
-        """Don't let those who wait hang."""
+    def __call__(self, owner: Task) -> None:
+        """Be told that the owner's body is over: don't let those who wait hang."""
         while self.waiters:
             throw(owner.kernel, self.waiters.popitem(last=False)[0], self._abandoned(owner))
 
@@ -161,8 +159,10 @@ class Acquire(Selectable[Lock]):
         self.lock = lock
 
     def attempt(self, kernel: Kernel, task: Task) -> Lock:
-        self.lock.join_run(kernel)
-        return self.lock if self.lock.take(task) else NOT_YET
+        lock = self.lock
+        if lock.kernel is not kernel:
+            lock.join_run(kernel)
+        return lock if lock.take(task) else NOT_YET
 
     def enlist(self, kernel: Kernel, waiter: Waiter) -> Callable[[], object]:
         return self.lock.enlist(waiter)

@@ -30,6 +30,7 @@ from .family import Family, ended, failure
 from .kernel import DONE, ENDING, Kernel, Task
 from .poller import Poller
 from .timers import Timers
+from .waiting import Primitives
 from .wakeup import Wakeup
 from .watch import Watchers
 
@@ -39,13 +40,13 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from ._selectors2 import Selector
-    from .timers import Clock
+    from .clocks import Clock
     from .watch import Watcher
 
     Result = TypeVar("Result")
 
 BATCH = 61  # turns between two looks at files and timers
-SLOW = 0.001  # seconds that a batch should not exceed
+SLOW = 0.002  # seconds that a batch should not exceed
 
 FORKED = (
     "this process was forked inside a task, with the files, timers and tasks of the first: a run can't go on in both; "
@@ -118,6 +119,7 @@ class Loop:
         self.kernel = kernel = Kernel(ended, ready)
         self.family = kernel.service(Family)
         self.timers = kernel.services[Timers] = Timers(kernel, clock)
+        _ = kernel.service(Primitives)  # now: it takes note of the thread
         self.poller = kernel.services[Poller] = Poller(kernel, selector)
         try:
             self.wakeup = kernel.service(Wakeup)
@@ -140,7 +142,7 @@ class Loop:
         self.wakeup.take_signals()
         sys.set_asyncgen_hooks(self._generator_begun, self._generator_dropped)
         try:
-            while main.place != DONE:
+            while main.place is not DONE:
                 self._wait(main)
                 self.timers.fire()
                 self._run_batch()
@@ -263,7 +265,7 @@ class Loop:
         problems: list[BaseException] = []
         for close in [self._close_dropped, *(service.close for service in reversed(self.kernel.services.values()))]:
             try:
-                close()
+                _ = close()
             except BaseException as problem:
                 problems.append(problem)
         if problems:

@@ -20,11 +20,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from _weakref import ref  # `weakref` is slow to import
 from functools import partial
 
 from .errors import ClosedError, SyscallError
 from .kernel import Kernel, Service
-from .poller import Entry, Poller
+from .poller import READ, Entry, Poller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,17 +140,23 @@ class Socket(socket.socket):
             if self.fileno() < 0:
                 raise ClosedError("the socket is closed")
             return False
-        return bool(entry.wanted() & direction)
+        return (entry.reader if direction == READ else entry.writer) is not None
 
-    def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> Callable[[], None]:
-        """Have `waiter` told when this socket is ready; return the undo."""
-        poller = kernel.service(Poller)
-        entry = self._entry
-        if entry is None or self._poller is not poller:
+    def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> None:
+        """Have `waiter` told when this socket is ready, until `unwatch`."""
+        poller, entry = self._poller, self._entry
+        if entry is None or poller is None or poller.kernel is not kernel:
+            if self.fileno() < 0:
+                raise ClosedError("the socket is closed")
+            poller = self._poller = kernel.service(Poller)
             entry = self._entry = poller.entry(self.fileno(), lasting=True)
-            self._poller = poller
+            entry.owner = ref(self)
         poller.wait(entry, direction, waiter)
-        return partial(poller.forget, entry, direction)
+
+    def unwatch(self, kernel: Kernel, direction: int) -> None:
+        """End a task's wait for this direction."""
+        if self._poller is not None and self._entry is not None:
+            self._poller.forget(self._entry, direction)
 
     def close(self) -> None:
         """Close the socket; a task that waits for it gets ClosedError."""

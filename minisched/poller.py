@@ -18,6 +18,7 @@ Not here: reading and writing (`files`), which a waiter does when it is told tha
 from __future__ import annotations
 
 import os
+from _weakref import ref  # `weakref` is slow to import
 from math import inf
 
 from ._selectors2 import READ, WRITE, default_selector, discard, set_events
@@ -27,7 +28,7 @@ from .kernel import Kernel, Service, Task
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from ._selectors2 import Key, Selector
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 
 __all__ = ["READ", "WRITE", "Entry", "Poller"]
-PATIENCE = 4  # events in a row that nobody waits for
+PATIENCE = 4  # events in a row that nobody waits for, while no task is ready
 VAIN = 10  # waits in a row that ended early, and brought nothing
 LOOK = 1.0  # seconds between two looks at whether the files of others are still there
 
@@ -54,12 +55,13 @@ LOOK = 1.0  # seconds between two looks at whether the files of others are still
 class Entry:
     """What is known of one file number."""
 
-    __slots__ = ("events", "fd", "file", "lasting", "misses", "reader", "writer")
+    __slots__ = ("events", "fd", "file", "lasting", "misses", "owner", "reader", "writer")
 
     def __init__(self, fd: int, lasting: bool) -> None:
         self.fd = fd
         self.lasting = lasting  # stays registered between waits
         self.file = None if lasting else identity(fd)  # which file the number had when the wait began
+        self.owner: ref[Any] | None = None  # the socket of ours that has this number
         self.events = 0  # what the selector watches for
         self.misses = 0
         self.reader: Waiter | None = None
@@ -78,6 +80,7 @@ class Poller(Service):
         self.selector = default_selector() if selector is None else selector
         self.entries: dict[int, Entry] = {}
         self.waiting = 0  # tasks
+        self.silent = 0  # files that have to be looked at only to end a wait
         self.foreign: dict[Entry, None] = {}  # those that are watched for one wait
         self.looked = -inf  # when these were looked at
         self.vain = 0  # waits
@@ -88,24 +91,21 @@ class Poller(Service):
         return Entry(fd, lasting) if entry is None or lasting or entry.lasting else entry
 
     def wait(self, entry: Entry, direction: int, waiter: Waiter) -> None:
-        """Tell `waiter` when the file is ready. OSError or ValueError for a file that can't be polled; BusyError."""
-        if entry.wanted() & direction:
+        """Tell `waiter`, once, when the file is ready. OSError or ValueError if it can't be polled; BusyError."""
+        if (entry.reader if direction == READ else entry.writer) is not None:
             raise BusyError(f"another task waits for file {entry.fd} already")
         if not entry.events & direction:
             self._watch(entry, entry.events | direction)
-        self.waiting += waiter.task is not None
         if direction == READ:
             entry.reader = waiter
         else:
             entry.writer = waiter
+        if waiter.task is not None:
+            self.waiting += 1
 
     def forget(self, entry: Entry, direction: int) -> None:
         """End a task's wait."""
-        self.waiting -= bool(entry.wanted() & direction)
-        if direction == READ:
-            entry.reader = None
-        else:
-            entry.writer = None
+        _ = self._taken(entry, direction)
         if not entry.lasting:
             self._relax(entry)
 
@@ -149,26 +149,64 @@ class Poller(Service):
 
     def select(self, timeout: float | None) -> int:
         """Wait up to `timeout` seconds (None: any) for files; tell the waiters; return how many events there were."""
-        events = self._ask(timeout)
+        # While tasks are ready, and only files are watched that are there to end a wait, that is a system call in vain.
+        in_vain = timeout == 0 and len(self.entries) <= self.silent and self.kernel.ready
+        events = [] if in_vain else self._ask(timeout)
         for key, mask in events:
             entry: Entry = key.data
-            if entry.file is not None and entry.file != identity(entry.fd):
-                self.drop(entry)  # a selector that goes by numbers speaks of who has this one now
+            if mask != READ or not entry.lasting:
+                self.tell(entry, mask)
                 continue
-            missed = mask & ~entry.wanted()
-            if mask & READ and entry.reader is not None:
-                entry.reader.ready()
-            if mask & WRITE and entry.writer is not None:
-                entry.writer.ready()
-            if not missed:
-                entry.misses = 0
-            elif entry.misses < PATIENCE:
-                entry.misses += 1
-            else:
-                self._relax(entry)
+            waiter = entry.reader  # what happens nearly always: a socket of ours can be read
+            if waiter is None:
+                self._missed(entry, READ)
+                continue
+            entry.reader, entry.misses = None, 0
+            if waiter.task is not None:
+                self.waiting -= 1
+            waiter.ready()
         if self.kernel.watch is not None:
             self.kernel.watch.poll(timeout, len(events))
         return len(events)
+
+    def tell(self, entry: Entry, mask: int) -> None:
+        """Tell who waits for these events."""
+        if entry.file is not None and entry.file != identity(entry.fd):
+            return self.drop(entry)  # a selector that goes by numbers speaks of who has this one now
+        missed = mask & ~entry.wanted()
+        for direction in (READ, WRITE):
+            waiter = self._taken(entry, direction) if mask & direction else None
+            if waiter is not None:
+                waiter.ready()
+        if not entry.lasting:
+            self._relax(entry)
+        elif missed:
+            self._missed(entry, missed)
+        else:
+            entry.misses = 0
+        return None
+
+    def _missed(self, entry: Entry, events: int) -> None:
+        """Bear with events that nobody waits for, up to a point; tell a socket that it need not wait to be read."""
+        owner = entry.owner() if events & READ and entry.owner is not None else None
+        if owner is not None:
+            if owner.short:  # it has been read since the last time
+                entry.misses = 0
+            owner.short = False
+        if entry.misses < PATIENCE + len(self.kernel.ready):  # who reads it may just not have had its turn
+            entry.misses += 1
+        else:
+            self._relax(entry)
+
+    def _taken(self, entry: Entry, direction: int) -> Waiter | None:
+        """Let nobody wait for this direction any more; return who did."""
+        if direction == READ:
+            waiter, entry.reader = entry.reader, None
+        else:
+            waiter, entry.writer = entry.writer, None
+        if waiter is not None and waiter.task is not None:
+            self.waiting -= 1
+        return waiter
 
     def _ask(self, timeout: float | None) -> list[tuple[Key, int]]:
         look = bool(self.foreign) and (timeout is None or timeout > LOOK)

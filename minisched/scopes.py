@@ -19,15 +19,14 @@ from __future__ import annotations
 from math import inf
 
 from .errors import OUT_OF_ORDER, SyscallError, TimedOut, without_cancelled
-from .kernel import CHILDLESS, Kernel, Scope, Syscall, Task
-from .timers import Timers
+from .kernel import Kernel, Scope, Syscall, Task
+from .timers import Timer, Timers
 from .waiting import Primitives
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
 
 class Block(Scope):
@@ -38,17 +37,19 @@ class Block(Scope):
     before the `with`. Infinity: never, or not known yet.
     """
 
-    __slots__ = ("_deadline", "_timer", "asked_by", "seconds")
+    __slots__ = ("_deadline", "timer", "asked_by", "expired", "seconds")
 
     def __init__(self, task: Task, seconds: float | None, shield: bool = False) -> None:
-        super().__init__(shield=shield)
+        # What `Scope.__init__` does, too: to call it is a tenth of a timeout.
+        self.task = self.parent = self.youngest = self.older = self.younger = self.own = self.cause = None
+        self.cancelled = self.expired = False
+        self.shield = shield
         self.asked_by = task
         self.seconds = inf if seconds is None else seconds + 0.0  # what is no number fails here, not in the `with`
         if not self.seconds >= 0:
             raise ValueError(f"a scope takes a number of seconds, 0 or more, or None for no limit, not {seconds!r}")
         self._deadline = inf
-        self._timer: Callable[[], object] | None = None  # the undo of it
-        _ = task.kernel.service(Primitives)  # made here, in the run's thread, which it takes note of
+        self.timer: Timer | None = None  # the undo of it
 
     @property
     def deadline(self) -> float:
@@ -70,13 +71,13 @@ class Block(Scope):
         if self._deadline <= timers.now():
             self.over()
         elif self._deadline != inf:
-            self._timer = timers.call_at(self._deadline, self)
+            self.timer = timers.call_at(self._deadline, self)
 
     def forget_timer(self) -> None:
         """Let no deadline come any more."""
-        if self._timer is not None:
-            _ = self._timer()
-            self._timer = None
+        timer, self.timer = self.timer, None
+        if timer is not None and timer.what is not None:
+            timer.forget()
 
     def over(self) -> None:
         """Do what is to be done at the deadline."""
@@ -87,27 +88,60 @@ class Block(Scope):
         self.over()
 
     def __enter__(self) -> Self:
-        self._check_turn()
-        enter(self.asked_by, self)
-        if self.seconds != inf or self._deadline != inf:
-            timers = self.asked_by.kernel.service(Timers)
-            self._deadline = min(self._deadline, timers.now() + self.seconds)
-            self._set_timer(timers)
+        task = self.asked_by
+        kernel = task.kernel
+        if kernel.current is not task or self.task is not None:
+            raise self._not_its_turn() if kernel.current is not task else entered_twice(task)
+        self.task = task  # what `enter` does: to call it, and `leave` below, would be a tenth of a timeout
+        self.parent = outer = task.scope
+        self.older = older = outer.youngest
+        if older is not None:
+            older.younger = self
+        outer.youngest = task.scope = self
+        if outer.cause is not None or self.own is not None:
+            self.cause = self.visible()
+        if self.seconds < inf or self._deadline < inf:
+            timers = kernel.services[Timers]
+            now = timers.now()
+            deadline = now + self.seconds
+            if deadline > self._deadline:
+                deadline = self._deadline
+            self._deadline = deadline
+            if deadline <= now:
+                self.over()
+            elif deadline < inf:
+                timers.limit(self)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
-        self._check_turn()
+        task = self.asked_by
+        if task.kernel.current is not task:
+            raise self._not_its_turn()
+        if error is None and self.youngest is None and self.younger is None and task.scope is self:
+            outer: Any = self.parent  # what `leave` does, where nobody is to be handed over
+            task.scope = outer
+            outer.youngest = older = self.older
+            if older is not None:
+                older.younger = self.older = None
+            self.parent = None
+            timer, self.timer = self.timer, None
+            if timer is not None and timer.what is not None:
+                timer.forget()
+            return False
         rest = leave(self, error)
-        if rest is not None and rest is not error:  # a group, without the Cancelled that was in it
-            raise rest from rest.__cause__
-        return rest is not error
+        return rest is not error and self.take(rest)
 
-    def _check_turn(self) -> None:
-        if self.asked_by.kernel.current is not self.asked_by:
-            raise SyscallError(
-                f"a scope was entered or left outside of the turns of task {self.asked_by.name!r}, which had asked for "
-                "it: each task asks for its own, and closes the generators that have one (contextlib.aclosing)"
-            )
+    def take(self, rest: BaseException | None) -> bool:
+        """Go on after a Cancelled that was taken, or raise the `rest` of a group that it was in."""
+        if rest is not None:
+            raise rest from rest.__cause__
+        return True
+
+    def _not_its_turn(self) -> SyscallError:
+        return SyscallError(
+            f"a scope was entered or left outside of the turns of task {self.asked_by.name!r}, which had asked for "
+            "it: each task asks for its own, and closes the generators that have one (contextlib.aclosing)"
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of task {self.asked_by.name!r}>"
@@ -142,29 +176,22 @@ class CancelBlock(Block):
 class TimeoutBlock(CancelBlock):
     """A scope whose `with` raises TimedOut when it was its deadline that cut it short."""
 
-    __slots__ = ("expired",)
-
-    def __init__(self, task: Task, seconds: float | None) -> None:
-        super().__init__(task, seconds)
-        self.expired = False
+    __slots__ = ()
 
     def over(self) -> None:
         """Cancel it."""
         self.expired = self.expired or self.own is None  # it may come twice, if the deadline is moved
         super().over()
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
-        try:
-            taken = super().__exit__(kind, error, trace)
-        except BaseExceptionGroup as rest:
-            if self.expired:
-                rest.add_note(f"{self._said()}, too")
-            raise
-        if taken and self.expired:
+    def take(self, rest: BaseException | None) -> bool:
+        """Raise TimedOut in place of a Cancelled that was taken, if that was the deadline's."""
+        if self.expired and rest is not None:
+            rest.add_note(f"{self._said()}, too")
+        elif self.expired:
             timed_out = TimedOut(self._said())
             timed_out.scope = self
             raise timed_out from None
-        return taken
+        return super().take(rest)
 
     def _said(self) -> str:
         limit = "its deadline has passed" if self.seconds == inf else f"{self.seconds:g} s are over"
@@ -241,7 +268,7 @@ class Shield(Syscall[ShieldBlock]):
 def enter(task: Task, scope: Scope) -> None:
     """Make `scope` the innermost one of the task whose turn it is."""
     if scope.task is not None:
-        raise SyscallError(f"a scope is entered once, and task {scope.task.name!r} has entered this one: make another")
+        raise entered_twice(scope.task)
     scope.hang(task.scope)
     scope.task = task
     scope.cause = scope.visible()
@@ -251,7 +278,7 @@ def enter(task: Task, scope: Scope) -> None:
 def adopt(scope: Scope, child: Task) -> None:
     """Let a new task hang under `scope` in place of its spawner's innermost one."""
     if child.parent is not None and child.parent is not scope:
-        del child.parent.children[child]
+        child.unhang()
         child.hang(scope)
         child.kernel.spread(child)
 
@@ -266,18 +293,23 @@ def leave(scope: Scope, error: BaseException | None) -> BaseException | None:
     if task is None or outer is None or task.scope is not scope:
         raise SyscallError(OUT_OF_ORDER)
     task.scope = outer
-    del outer.children[scope]
+    scope.unhang()
     scope.parent = None  # it is left for good: to cancel it does nothing any more
     if isinstance(scope, Block):
         scope.forget_timer()
     own = scope.own if scope.cause is scope.own else None  # an outer cause reaches the children from there
-    for child in scope.children:
+    for child in reversed([*scope.children()]):
         child.own = child.own or own
+        child.unhang()
         child.hang(outer)
         task.kernel.spread(child)
-    scope.children = CHILDLESS
     if error is None or own is None:
         return error
     rest = without_cancelled(error)
     scope.cancelled = rest is not error
     return rest
+
+
+def entered_twice(by: Task) -> SyscallError:
+    """Return the error for a scope that is entered again."""
+    return SyscallError(f"a scope is entered once, and task {by.name!r} has entered this one: make another")

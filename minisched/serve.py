@@ -15,7 +15,6 @@ Not here: the handlers and the limits (`server`); several processes (`workers`).
 from __future__ import annotations
 
 import signal
-from contextlib import ExitStack
 
 from .groups import gather
 from .kernel import Kernel, Syscall, Task
@@ -73,6 +72,8 @@ def serve(
     limit. Raises OSError if a port can't be had. What a handler raises is logged
     and forgotten.
     """
+    from contextlib import ExitStack  # only here: it is slow to import
+
     hosts = [host] if isinstance(host, str) else list(host)
     server = Server(handler, max_connections, idle_timeout, grace)
     with ExitStack() as listeners:
@@ -109,6 +110,8 @@ def serve_listeners(
     ready: Ready | None = None,
 ) -> Generator[Any, Any, None]:
     """Serve at listeners that are there already, as `serve` does; they are closed at the end."""
+    from contextlib import ExitStack  # only here: it is slow to import
+
     with ExitStack() as closing:
         for listener in listeners:
             _ = closing.enter_context(listener)

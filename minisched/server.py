@@ -18,7 +18,7 @@ from __future__ import annotations
 import errno
 from math import inf
 
-from .files import attempt
+from .attempts import attempt
 from .kernel import Kernel, Syscall, Task
 from .network import Socket
 from .poller import READ

@@ -49,7 +49,7 @@ class Signals(Service):
             self._catch(signum)
         self.takers.setdefault(signum, {})[task] = None
         _ = self.come.setdefault(task, {})
-        self.kernel.service(Family).at_body_end.setdefault(task, {})[self._give_back] = None
+        self.kernel.service(Family).tell_body_end(task, self)
 
     def _catch(self, signum: int) -> None:
         try:
@@ -75,7 +75,8 @@ class Signals(Service):
             else:
                 self.come[task][signum] = None
 
-    def _give_back(self, task: Task) -> None:
+    def __call__(self, task: Task) -> None:
+        """Be told that the body of a task is over: give its signals back."""
         del self.come[task]
         for signum, takers in list(self.takers.items()):
             _ = takers.pop(task, None)

@@ -9,8 +9,8 @@ Not here: where sockets come from (`network`); serving (`serve`).
 
 from __future__ import annotations
 
+from .attempts import attempt
 from .errors import ClosedError
-from .files import attempt
 from .foreign import describe
 from .kernel import Kernel, Syscall, Task
 from .network import BACKLOG, Network, Socket
@@ -85,7 +85,7 @@ class Connect(Syscall[Socket]):
 class Dialing:
     """The addresses of a host, tried one after the other; the waiter and the undo of Connect."""
 
-    __slots__ = ("kernel", "rest", "sock", "task", "unwatch", "where")
+    __slots__ = ("kernel", "rest", "sock", "task", "where")
 
     def __init__(self, kernel: Kernel, task: Task, rest: list[tuple[Callable[[], Socket], Any]]) -> None:
         self.kernel = kernel
@@ -93,7 +93,6 @@ class Dialing:
         self.rest = rest[::-1]
         self.sock: Socket
         self.where: Any
-        self.unwatch: Callable[[], None]
 
     def start(self) -> Socket | None:
         """Return the connected socket, or park the task."""
@@ -119,7 +118,7 @@ class Dialing:
             try:
                 return self.sock.try_connect(self.where)
             except BlockingIOError:
-                self.unwatch = self.sock.watch(self.kernel, WRITE, self)
+                self.sock.watch(self.kernel, WRITE, self)
                 return None
         except BaseException:
             self.sock.close()
@@ -127,7 +126,6 @@ class Dialing:
 
     def ready(self) -> None:
         """See what became of it."""
-        self.unwatch()
         try:
             try:
                 connected = self.attempt()
@@ -148,5 +146,5 @@ class Dialing:
 
     def __call__(self) -> None:
         """Undo the wait."""
-        self.unwatch()
+        self.sock.unwatch(self.kernel, WRITE)
         self.sock.close()

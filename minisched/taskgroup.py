@@ -121,8 +121,7 @@ class TaskGroup(Primitive):
         """Let the failures be the owner's, as those of its other children are."""
         for child in self.failures():
             if child.failure is not None:
-                owner.failed = owner.failed or {}
-                owner.failed[child] = None
+                owner.kernel.service(Family).failed.setdefault(owner, {})[child] = None
 
     def started(self, child: Task) -> None:
         """Take note of a new child."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from .errors import SyscallError
-from .family import Family, failure
+from .family import Family
 from .kernel import DONE, Kernel, Syscall, Task
 from .waiting import NOT_YET, Selectable
 
@@ -48,7 +48,6 @@ class Spawn(Syscall[Task]):
         self,
         gen: Generator[Any, Any, Any] | Coroutine[Any, Any, Any],
         name: str | None = None,
-        *,
         keep: bool = False,
         daemon: bool = False,
     ) -> None:
@@ -77,22 +76,31 @@ class Join(Selectable["Any"]):
     def __init__(self, task: Task) -> None:
         self.task = task
 
+    def handle(self, kernel: Kernel, task: Task) -> Any:
+        joined = self.task  # most often it has returned: at once, since two calls more are a tenth of a spawn and join
+        if type(joined) is Task and joined.place is DONE and not joined.cancelled and joined.failure is None:
+            return joined.value if joined.kernel is kernel else super().handle(kernel, task)
+        return super().handle(kernel, task)
+
     def attempt(self, kernel: Kernel, task: Task) -> Any:
-        joined = own_task(kernel, self.task, "Join")
-        if joined.place == DONE:
-            if joined.keep and joined.spawner is not None and joined.spawner.failed:
-                joined.spawner.failed.pop(joined, None)  # its failure is stated here, so no longer there
-            error = failure(joined)
-            if error is not None:
-                raise error
-            return joined.result
+        joined = self.task
+        if not isinstance(joined, Task) or joined.kernel is not kernel:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise not_ours(joined, "Join")
+        if joined.place is not DONE:
+            self._check(task)
+            return NOT_YET
+        if joined.failure is not None or joined.cancelled:
+            raise kernel.service(Family).stated(joined)
+        return joined.value
+
+    def _check(self, task: Task) -> None:
+        """Raise SyscallError if `task` would wait for itself, or for one that waits for its end."""
         ancestor: Task | None = task
         while ancestor is not None:
-            if ancestor is joined:
-                who = "itself" if joined is task else f"{joined.name!r}, which waits for its end"
+            if ancestor is self.task:
+                who = "itself" if ancestor is task else f"{ancestor.name!r}, which waits for its end"
                 raise SyscallError(f"task {task.name!r} joined {who}: that would wait for ever")
             ancestor = ancestor.spawner
-        return NOT_YET
 
     def enlist(self, kernel: Kernel, waiter: Waiter) -> Callable[[], object]:
         return kernel.service(Family).join(self.task, waiter)
@@ -131,7 +139,10 @@ class Cancel(Syscall[None]):
         self.reason = reason
 
     def handle(self, kernel: Kernel, task: Task) -> None:
-        kernel.cancel(own_task(kernel, self.task, "Cancel"), self.reason, task)
+        cancelled = self.task
+        if not isinstance(cancelled, Task) or cancelled.kernel is not kernel:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise not_ours(cancelled, "Cancel")
+        kernel.cancel(cancelled, self.reason, task)
 
     def __repr__(self) -> str:
         return f"Cancel({self.task.name})"
@@ -156,13 +167,11 @@ class Pause(Syscall[None]):
         return None
 
 
-def own_task(kernel: Kernel, task: object, verb: str) -> Task:
-    """Return `task` if it is one of this kernel's."""
+def not_ours(task: object, verb: str) -> SyscallError:
+    """Return the error for what is no task, or one of another kernel's."""
     if not isinstance(task, Task):
-        raise SyscallError(f"{verb} takes a task, which is what `yield Spawn(...)` returns, not {task!r}")
-    if task.kernel is not kernel:
-        raise SyscallError(f"{verb}: task {task.name!r} belongs to another `run`")
-    return task
+        return SyscallError(f"{verb} takes a task, which is what `yield Spawn(...)` returns, not {task!r}")
+    return SyscallError(f"{verb}: task {task.name!r} belongs to another `run`")
 
 
 @awaitable

@@ -16,9 +16,9 @@ import os
 from pathlib import Path
 
 from .battery import check_syscall
+from .clocks import VirtualClock
 from .injection import cancel_everywhere
 from .loop import run as run_in_real_time
-from .timers import VirtualClock
 from .watch import Checker, TextTrace
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from ._selectors2 import Selector
-    from .timers import Clock
+    from .clocks import Clock
     from .watch import Watcher
 
     Result = TypeVar("Result")

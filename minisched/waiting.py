@@ -213,13 +213,14 @@ class Primitive:
 
     def join_run(self, kernel: Kernel) -> None:
         """Belong to the run of `kernel` from here on; SyscallError if it is in use in another."""
-        if self.kernel is not kernel:
-            if self.kernel is not None and self.in_use():
-                raise SyscallError(f"{self!r} is in use in another run: make one for each run")
-            primitives = kernel.service(Primitives)
-            self.kernel, self.thread = kernel, primitives.thread
-            number = primitives.add(self)
-            self.name = self.name or f"#{number}"
+        if self.kernel is kernel:
+            return
+        if self.kernel is not None and self.in_use():
+            raise SyscallError(f"{self!r} is in use in another run: make one for each run")
+        primitives = kernel.service(Primitives)
+        self.kernel, self.thread = kernel, primitives.thread
+        number = primitives.add(self)
+        self.name = self.name or f"#{number}"
 
     def leave_run(self) -> None:
         """Belong to no run any more: it is over. Who waits still was broken off in a wait that has no undo."""

@@ -48,6 +48,7 @@ class Wakeup(Service):
         poller = kernel.service(Poller)
         self.entry = poller.entry(self.receiver.fileno(), lasting=True)
         poller.wait(self.entry, READ, self)
+        poller.silent += 1  # while tasks are ready, `calls` and `interrupts` say all
 
     def wake(self) -> None:
         """End the loop's wait, now or as soon as it begins."""
@@ -68,6 +69,7 @@ class Wakeup(Service):
                 pass
         except (BlockingIOError, InterruptedError):
             pass
+        self.kernel.service(Poller).wait(self.entry, READ, self)
 
     def run_calls(self) -> None:
         """Do what other threads have asked for so far."""

@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import ExitStack
 from time import monotonic
 
 from .errors import SyscallError
@@ -54,11 +53,12 @@ def serve_workers(
 ) -> None:
     """Serve at `(host, port)` or a Unix path, or several, in so many processes, until Ctrl-C or SIGTERM.
 
-    A plain call, in place of `run(serve(...))`, in the main thread; the limits
-    hold for each worker. A worker that dies is logged and replaced. Raises
-    OSError if an address can't be had, and KeyboardInterrupt or SystemExit(143)
+    A plain call, in place of `run(serve(...))`, in the main thread; the limits hold for each worker. A worker that
+    dies is logged and replaced. Raises OSError if an address can't be had, and KeyboardInterrupt or SystemExit(143)
     when it was stopped. For POSIX only.
     """
+    from contextlib import ExitStack  # only here: it is slow to import
+
     if busy():
         raise SyscallError("serve_workers forks, and a kernel can't be forked: call it in place of `run(serve(...))`")
     if workers < 1 or not addresses:
@@ -66,9 +66,8 @@ def serve_workers(
     server = Server(handler, max_connections, idle_timeout, grace)  # each worker has its copy
     with ExitStack() as listening:
         listeners = [listening.enter_context(listen(address, backlog)) for address in addresses]
-        for listener in listeners:
-            if ready is not None:
-                _ = ready(listener)
+        for listener in listeners if ready is not None else ():
+            _ = ready(listener)  # pyright: ignore[reportOptionalCall]
         ignored = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an ignored one never comes
         staff = Staff(lambda: run_server(server, listeners, None), listening.close)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -25,7 +25,7 @@ class Leaks(Watcher):
     def exit(self, task):
         if task.spawner is None:
             timers, family = self.kernel.service(Timers), self.kernel.service(Family)
-            self.found = [*timers.queue, *timers.loose, *self.kernel.root.children, *self.kernel.ready]
+            self.found = [*timers.alive(), *self.kernel.root.children(), *self.kernel.ready]
             for waiting in (family.at_end, family.at_body_end, family.joiners, family.joining_all):
                 self.found += waiting
             for service in self.kernel.services.values():

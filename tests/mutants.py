@@ -28,8 +28,10 @@ AT_ONCE = 2
 
 # What is mutated, and the tests that have to notice.
 TESTS = {
+    "tree": ["test_kernel.py", "test_scopes.py", "test_tasks.py"],
     "kernel": ["test_kernel.py", "test_scopes.py", "test_tasks.py"],
     "waiting": ["test_waiting.py", "test_locks.py"],
+    "clocks": ["test_timers.py"],
     "timers": ["test_timers.py"],
     "scopes": ["test_scopes.py", "test_timeouts.py", "test_kernel.py", "test_tasks.py", "test_taskgroup.py"],
     "family": ["test_tasks.py", "test_locks.py"],
@@ -42,6 +44,7 @@ TESTS = {
     "supervision": ["test_supervision.py"],
     "loop": ["test_loop.py", "test_wakeup.py", "test_second_signal.py", "test_fork.py"],
     "poller": ["test_poller.py", "test_files.py", "test_traps.py"],
+    "attempts": ["test_files.py"],
     "files": ["test_files.py"],
     "network": ["test_sockets.py", "test_workers.py"],
     "server": ["test_serve.py", "test_limits.py", "test_listening.py", "test_hostile.py", "test_exhaustion.py"],
@@ -62,8 +65,8 @@ kernel: every call is a checkpoint
 kernel: a child hangs under the task, not its innermost scope
 kernel: a child of a cancelled scope is not told
 kernel: an undo is dropped
-kernel: a shield lets cancellation through
-kernel: the innermost cancellation comes first
+tree: a shield lets cancellation through
+tree: the innermost cancellation comes first
 kernel: a task behind a shield is woken
 kernel: a second cancellation replaces the first
 scopes: a child is not handed outward
@@ -118,7 +121,7 @@ kernel: a handler that raises leaves its wait behind
 -             _ = self.forget(task)
 +             pass
 
-kernel: a thrown error loses its traceback
+tree: a thrown error loses its traceback
 - thrown[0].with_traceback(thrown[1])
 + thrown[0]
 
@@ -127,12 +130,12 @@ kernel: the context is shared with the parent
 + parent.context
 
 kernel: a child hangs under the task, not its innermost scope
-- (parent.scope, parent.context.copy())
-+ (parent, parent.context.copy())
+- = parent.scope, parent.context.copy(), parent.spawned
++ = parent, parent.context.copy(), parent.spawned
 
 kernel: a child of a cancelled scope is not told
--         task.cause = scope.cause
-+         pass
+- task.parent, task.cause = above, above.cause
++ task.parent, task.cause = above, None
 
 kernel: a daemon is waited for
 - parent.live += not daemon
@@ -150,29 +153,29 @@ kernel: an undo is called twice
 - return undo() if undo
 + return (undo(), undo())[1] if undo
 
-kernel: how far a cancelled call came is lost
+tree: how far a cancelled call came is lost
 - Cancelled(*cause, done)
 + Cancelled(*cause)
 
-kernel: a shield lets cancellation through
-- None if self.shield or self.parent
-+ None if self.parent
+tree: a shield lets cancellation through
+- parent.cause is None or self.shield
++ parent.cause is None
 
-kernel: the innermost cancellation comes first
-- return (None if self.shield or self.parent is None else self.parent.cause) or self.own
-+ return self.own or (None if self.shield or self.parent is None else self.parent.cause)
+tree: the innermost cancellation comes first
+- return self.own if parent
++ return self.own if self.own or parent
 
 kernel: a task behind a shield is woken
-- and task is not None and task.scope is scope:
-+ and task is not None:
+- and task.scope is scope and task.undo is not None:
++ and task.undo is not None:
 
 kernel: a wait without an undo is given up
-- if task.undo is not None:
-+ if task.place is PARKED:
+- and task.scope is scope and task.undo is not None:
++ and task.scope is scope and task.place is PARKED:
 
 kernel: a task that its own handler cancels sleeps on
-- if task.scope.cause is not None:  # cancelled by its own handler
-+ if False:  # cancelled by its own handler
+- if task.undo is not None and task.scope.cause is not None:  # cancelled by its handler
++ if False:  # cancelled by its handler
 
 kernel: a second cancellation replaces the first
 - if scope.own is None and not
@@ -187,12 +190,12 @@ kernel: cancelling a scope that was left marks it
 + else False
 
 kernel: one Cancelled too few may be swallowed
-- task.swallowed < MAX_SWALLOWED
-+ task.swallowed < MAX_SWALLOWED - 1
+- told[1] < MAX_SWALLOWED
++ told[1] < MAX_SWALLOWED - 1
 
-kernel: Cancelleds of all cancellations are added up
-- if cause is self.told else 1
-+ if cause else 1
+tree: Cancelleds of all cancellations are added up
+- and self.told[0] is cause else 1
++ else 1
 
 scopes: a child is not handed outward
 -         child.hang(outer)
@@ -230,9 +233,9 @@ family: a failure that was dealt with is the parent's all the same
 - is not None and not dealt_with and not
 + is not None and not
 
-tasks: a failure that was joined late is stated twice
-- spawner.failed.pop(joined, None)
-+ spawner.failed.get(joined)
+family: a failure that was joined late is stated twice
+- self.failed[parent].pop(task, None)
++ self.failed[parent].get(task)
 
 family: joiners are not woken
 - for joiner in list(joiners):
@@ -243,7 +246,7 @@ family: joiners of a cancelled task get a result
 + if False:
 
 tasks: a task may join its ancestor
-- if ancestor is joined:
+- if ancestor is self.task:
 + if False:
 
 family: daemons are not cancelled
@@ -259,20 +262,20 @@ family: a failing child lets its parent go on
 + if False:
 
 family: a parent does not wait for its children
-- task.place == ENDING and task.live == 0
-+ task.place == ENDING
+- task.place is ENDING and task.live == 0
++ task.place is ENDING
 
 family: JoinAll returns after the first child
-- if parent.live == 0 and parent in
-+ if parent in
+- if self.joining_all and parent.live == 0 and parent in
++ if self.joining_all and parent in
 
 tasks: a cancelled JoinAll is not forgotten
 - partial(joining.pop, task)
 + partial(joining.get, task)
 
 family: failures are stated in the wrong order
-- list(task.failed)
-+ list(reversed(task.failed))
+- list(self.failed.pop(task))
++ list(reversed(self.failed.pop(task)))
 
 family: a stray Cancelled passes for a cancellation
 - if task.cause is None:
@@ -287,32 +290,57 @@ family: KeyboardInterrupt in a task is not raised by run
 +             pass
 
 timers: ties fire in reverse
-- self.made = self.made + 1
-+ self.made = self.made - 1
+-     timers.sort()
+-     timers.reverse()
++     timers.sort(reverse=True)
+
+timers: those that come late to a slot come first
+-             self.near.reverse()
+-             self.near += late
++             self.near += late
 
 timers: a timer fires early
-- (self.now(), inf)
-+ (self.now() + 0.5, inf)
+- if near[-1] > now:
++ if near[-1] > now + 0.5:
 
-timers: a timer that was taken back by another fires
-- if loose.pop(timer[1], None) is None:
-+ if not timer:
+timers: what is late to its slot waits for the next one
+- if number <= self.opened:
++ if False:
+
+timers: a slot is opened too late
+- self.first <= now * SLOTS:
++ self.first < now * SLOTS - 1:
+
+timers: what one raises loses the others
+- what = self._taken()  # before
++ what, near[:] = self._taken(), []  # before
+
+timers: forgotten ones are kept until their time comes
+- if self.forgotten > SWEPT and
++ if False and
+
+timers: a limit that was left goes off
+- if limited.timer is not LOOSE:
++ if False:
 
 timers: a sorted timer can't be taken back
-- timers.queue.discard(self)
-+ pass
+-             self.what = None
+-             self.timers.forgotten += 1
++             self.timers.forgotten += 1
 
-timers: a wait may be longer than a day
+clocks: a wait may be longer than a day
 - min(max(deadline - monotonic(), 0.0), DAY)
 + max(deadline - monotonic(), 0.0)
 
 timers: NaN is taken for a duration
-- if self.seconds != 0:
-+ if self.seconds < 0:
+- if not self > 0:
++ if self < 0:
 
 timers: for ever is a deadline
-- self._add(deadline, waiter) if deadline < inf else forget_nothing
-+ self._add(deadline, waiter)
+-         if deadline < inf:
+-             timer.what = what
++         if True:
++             timer.what = what
 
 loop: a batch has no bound
 - turns(self.batch)
@@ -351,7 +379,7 @@ loop: hooks are not put back
 + pass
 
 poller: two may wait for one direction
-- if entry.wanted() & direction:
+- if (entry.reader if direction == READ else entry.writer) is not None:
 + if False:
 
 poller: a refused file stays known
@@ -368,28 +396,58 @@ poller: events that nobody waits for are tolerated once more
 + entry.misses <= PATIENCE
 
 poller: events in a row are not in a row
-- if not missed:
--                 entry.misses = 0
-+ if not missed:
-+                 pass
+- entry.reader, entry.misses = None, 0
++ entry.reader = None
+
+poller: what is read at once uses up the patience
+- if owner.short:  # it
++ if False:  # it
+
+poller: a task that has not had its turn uses up the patience
+- PATIENCE + len(self.kernel.ready)
++ PATIENCE
+
+poller: who was told is told again
+- waiter, entry.writer = entry.writer, None
++ waiter = entry.writer
 
 poller: closing wakes nobody
 - waiter.closed()
 + pass
 
 poller: a foreign file stays registered
-- if not entry.lasting:
+-         if not entry.lasting:
 -             self._relax(entry)
-+ if False:
+-         elif missed:
++         if False:
 +             self._relax(entry)
++         elif missed:
 
 poller: who waited for a reused number is not told
 -                     self.drop(other)
 +                     pass
 
 files: a second reader may try
-- if file.busy(kernel, direction):
+- if file.busy(kernel, READ):
 + if False:
+
+files: a second writer may try
+- if file.busy(kernel, WRITE):
++ if False:
+
+files: what a short write left is lost
+- return Writing(kernel, task, file, data, written).wait()
++ return written
+
+attempts: what came in vain is an answer
+-         except BlockingIOError as error:
+-             self._wait_again(
++         except BlockingIOError as error:
++             self.kernel.resume(self.task) or str(
+
+attempts: an undone wait is still watched
+- self.file.unwatch(self.kernel, self.waits)
++ pass
 
 waiting: who waits is woken in another thread, too
 - if self.kernel is not None and self.thread != get_ident():
@@ -410,9 +468,8 @@ waiting: a primitive is used by two runs at once
 + if False:
 
 scopes: a timeout that is left goes off
--     if isinstance(scope, Block):
--         scope.forget_timer()
-+     pass
+- scope.timer.forget()
++ pass
 
 scopes: a deadline in the past does not count
 - if self._deadline <= timers.now():
@@ -427,16 +484,16 @@ scopes: a lifted shield still shields
 + pass
 
 scopes: a scope is entered by another task
-- if self.asked_by.kernel.current is not self.asked_by:
-+ if False:
+- if kernel.current is not task or self.task is not None:
++ if self.task is not None:
 
 scopes: a member hangs under a timeout of its group's owner
 -         child.hang(scope)
 +         child.hang(child.parent)
 
 family: who waits for an ended task's lock is not told
-- for tell in self.at_body_end.pop(task, ()):
-+ for tell in ():
+- for tell in [told] if callable(told) else list(told):
++ for tell in []:
 
 locks: the lock goes to the last who waits
 - waiter, _ = self.waiters.popitem(last=False)
@@ -445,7 +502,7 @@ locks: the lock goes to the last who waits
 +         self.owner
 
 locks: a lock with waiters is free between two owners
-- self.owner = task_of(waiter)
+- self.owner = waiter if isinstance(waiter, Task) else waiter.task
 + self.owner = None
 
 locks: anybody releases a lock

@@ -149,7 +149,7 @@ def held(kernel):
     poller, timers = kernel.service(Poller), kernel.service(Timers)
     return {
         "tasks": [task.name for task in kernel.tasks()],
-        "timers": len(timers.queue) + len(timers.loose),
+        "timers": len(timers.alive()),
         "watched": sorted(poller.entries),
         "registered": sorted(poller.selector.get_map()),
         "foreign": len(poller.foreign),

@@ -287,14 +287,13 @@ class DroppingAccept(Accept):
 class Accepting:
     def __init__(self, kernel, task, listener):
         self.kernel, self.task, self.listener = kernel, task, listener
-        self.unwatch = listener.watch(kernel, READ, self)
+        listener.watch(kernel, READ, self)
 
     def give_up(self):
         self.task = None
 
     def ready(self):
         conn = self.listener.try_accept()
-        self.unwatch()
         if self.task is None:
             conn.close()
         else:
@@ -540,7 +539,7 @@ class HalfClosing(Dialing):
     __slots__ = ()
 
     def __call__(self):
-        self.unwatch()
+        self.sock.unwatch(self.kernel, WRITE)
         os.close(self.sock.fileno())
 
 
@@ -597,14 +596,14 @@ class LastWait(Syscall[None]):
     def handle(self, kernel, task):
         draining = kernel.service(Draining)
         draining.waiter = task
-        if draining.unwatch is None:
-            draining.unwatch = self.file.watch(kernel, WRITE, draining)
+        if draining.file is None:
+            draining.file = self.file
+            self.file.watch(kernel, WRITE, draining)
         kernel.park(task, lambda: None)
 
 
 class Draining(Service):
-    task = waiter = unwatch = None
+    task = waiter = file = None
 
     def ready(self):
-        self.unwatch()
         self.kernel.resume(self.waiter)

@@ -19,9 +19,12 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 # Who imports whom when the package runs, from the bottom up. Imports inside functions count.
 IMPORTS: dict[str, set[str]] = {
     "errors": set(),
-    "kernel": {"errors"},
+    "tree": {"errors"},
+    "kernel": {"errors", "tree"},
     "waiting": {"errors", "kernel"},
-    "timers": {"kernel", "waiting"},
+    "_lent": set(),
+    "clocks": set(),
+    "timers": {"kernel", "waiting", "_lent", "clocks"},
     "scopes": {"errors", "kernel", "timers", "waiting"},
     "family": {"errors", "kernel", "scopes", "waiting"},
     "tasks": {"errors", "kernel", "family", "waiting"},
@@ -31,36 +34,51 @@ IMPORTS: dict[str, set[str]] = {
     "taskgroup": {"errors", "kernel", "family", "scopes", "tasks", "waiting"},
     "groups": {"errors", "kernel", "family", "taskgroup", "tasks"},
     "supervision": {"errors", "kernel", "family", "groups", "tasks", "timers"},
-    "_selectors2": set(),
+    "_selectors2": {"_lent"},
     "poller": {"errors", "kernel", "_selectors2"},
     "foreign": {"errors", "kernel", "poller"},
-    "files": {"errors", "kernel", "poller", "foreign"},
+    "attempts": {"errors", "kernel", "poller", "foreign"},
+    "files": {"errors", "kernel", "poller", "foreign", "attempts"},
     "network": {"errors", "kernel", "poller"},
-    "sockets": {"errors", "kernel", "poller", "foreign", "files", "network"},
+    "sockets": {"errors", "kernel", "poller", "foreign", "attempts", "network"},
     "wakeup": {"errors", "kernel", "poller"},
-    "server": {"kernel", "files", "network", "poller", "scopes", "sync", "taskgroup", "tasks", "timers"},
+    "server": {"kernel", "attempts", "network", "poller", "scopes", "sync", "taskgroup", "tasks", "timers"},
     "serve": {"kernel", "groups", "network", "scopes", "server", "sockets", "tasks", "wakeup"},
     "threads": {"errors", "kernel", "family", "wakeup"},
     "signals": {"errors", "kernel", "family", "wakeup"},
     "report": {"kernel", "tasks"},
     "watch": {"errors", "kernel", "report"},
     "debug": {"kernel", "watch"},
-    "loop": {"errors", "kernel", "family", "timers", "poller", "wakeup", "report", "watch", "debug"},
+    "loop": {"errors", "kernel", "family", "timers", "waiting", "poller", "wakeup", "report", "watch", "debug"},
     "workers": {"errors", "files", "loop", "network", "serve", "server", "tasks"},
     "__init__": {
-        *("errors", "kernel", "tasks", "timers", "poller", "files", "network", "sockets", "serve", "watch", "loop"),
+        *(
+            "errors",
+            "kernel",
+            "tasks",
+            "timers",
+            "poller",
+            "attempts",
+            "files",
+            "network",
+            "sockets",
+            "serve",
+            "watch",
+            "loop",
+        ),
         *("waiting", "scopes", "sync", "queues", "taskgroup", "groups", "supervision", "threads", "signals", "workers"),
     },
-    "battery": {"errors", "kernel", "tasks", "timers", "watch", "loop"},
-    "injection": {"errors", "kernel", "family", "timers", "watch", "loop"},
-    "testing": {"timers", "watch", "loop", "battery", "injection"},
+    "battery": {"errors", "kernel", "tasks", "clocks", "timers", "watch", "loop"},
+    "injection": {"errors", "kernel", "family", "clocks", "timers", "watch", "loop"},
+    "testing": {"clocks", "watch", "loop", "battery", "injection"},
     "__main__": {"loop", "serve", "__init__"},
 }
 
 # What only type checkers import, where it is not in the table above.
 IMPORTS_FOR_TYPES: dict[str, set[str]] = {
     "errors": {"kernel"},
-    "loop": {"_selectors2"},
+    "tree": {"kernel"},
+    "loop": {"_selectors2", "clocks"},
     "supervision": {"taskgroup"},
     "testing": {"_selectors2"},
 }
@@ -164,9 +182,10 @@ def test_imports_run_one_way():
 
 
 def test_the_kernel_knows_only_errors_and_neither_clock_nor_file_nor_thread():
-    assert own_imports("kernel", types=False) | own_imports("kernel", types=True) == {"errors"}
+    assert own_imports("kernel", types=False) | own_imports("kernel", types=True) == {"errors", "tree"}
+    assert own_imports("tree", types=False) | own_imports("tree", types=True) == {"errors", "kernel"}
     worldly = {"time", "select", "selectors", "selectors2", "socket", "threading", "_thread", "signal", "os", "random"}
-    assert not others_imports("kernel") & worldly
+    assert not (others_imports("kernel") | others_imports("tree")) & worldly
 
 
 @pytest.mark.parametrize(
@@ -174,7 +193,7 @@ def test_the_kernel_knows_only_errors_and_neither_clock_nor_file_nor_thread():
     [
         ("selectors2", {"_selectors2"}),
         ("sortedcontainers", {"timers"}),
-        ("time", {"timers", "workers"}),
+        ("time", {"clocks", "workers"}),
         ("random", set()),
     ],
 )

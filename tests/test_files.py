@@ -69,8 +69,12 @@ class Memory:
         return direction in self.waiters
 
     def watch(self, kernel, direction, waiter):
+        if direction in self.waiters:
+            raise BusyError("another waits for this")
         self.waiters[direction] = waiter
-        return partial(self.waiters.pop, direction)
+
+    def unwatch(self, kernel, direction):
+        del self.waiters[direction]
 
     def close(self):
         while self.waiters:
@@ -80,13 +84,13 @@ class Memory:
         """Let there be more to read; none, and it has ended."""
         self.data, self.ended = self.data + data, not data
         if READ in self.waiters:
-            self.waiters[READ].ready()
+            self.waiters.pop(READ).ready()
 
     def drain(self, room):
         """Let there be more room."""
         self.room = room
         if WRITE in self.waiters:
-            self.waiters[WRITE].ready()
+            self.waiters.pop(WRITE).ready()
 
 
 @pytest.fixture(params=["ours", "blocking socket", "non-blocking socket", "socket with a timeout", "pipe", "numbers"])
@@ -435,9 +439,7 @@ def test_a_wake_up_in_vain_does_not_block_on_a_socket_in_blocking_mode(call):
             task = yield Spawn(one(plain), keep=True)
             yield from parked(task)
             poller = yield Ask(lambda kernel: kernel.service(Poller))
-            for waiter in poller.waiters():
-                if waiter.task is task:
-                    waiter.ready()
+            poller.tell(poller.entries[plain.fileno()], READ | WRITE)
             assert task.state == "parked"
             yield Cancel(task)
             with pytest.raises(TaskCancelled):
@@ -605,7 +607,7 @@ def test_a_wake_up_in_vain_goes_on_waiting():
         memory = Memory()
         task = yield Spawn(one_read(memory))
         yield from parked(task)
-        memory.waiters[READ].ready()
+        memory.waiters.pop(READ).ready()
         yield from parked(task)
         memory.feed(b"x")
         return (yield Join(task))
@@ -657,19 +659,17 @@ class Encrypted(Memory):
 
     def watch(self, kernel, direction, waiter):
         self.watched.append(direction)
-        if self.busy(kernel, direction):
-            raise BusyError("another waits for this")
-        return super().watch(kernel, direction, waiter)
+        super().watch(kernel, direction, waiter)
 
     def wake(self):
-        for waiter in list(self.waiters.values()):
-            waiter.ready()
+        for direction in list(self.waiters):
+            self.waiters.pop(direction).ready()
 
 
 @pytest.mark.parametrize(
     ("hands", "watched"),
     [
-        ([WRITE, WRITE, READ], [WRITE, READ]),
+        ([WRITE, WRITE, READ], [WRITE, WRITE, READ, READ]),
         ([WRITE, None, WRITE], [WRITE, READ, WRITE, READ]),
         ([None, WRITE], [READ, WRITE, READ]),
     ],
@@ -699,7 +699,7 @@ def test_a_turn_to_a_direction_that_is_taken_is_busy_error_for_the_one_who_turns
         reader = yield Spawn(one_read(file), keep=True)
         writer = yield Spawn(write(file))
         yield from parked(reader, writer)
-        file.waiters[READ].ready()
+        file.waiters.pop(READ).ready()
         with pytest.raises(BusyError):
             yield Join(reader)
         file.drain(1)

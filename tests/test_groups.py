@@ -35,6 +35,7 @@ from minisched import (
     race,
 )
 from minisched import run as run_unchecked  # for a thousand tasks at once
+from minisched.family import Family
 from minisched.testing import VirtualClock
 
 
@@ -103,7 +104,7 @@ def never():
 def untouched():
     """Say whether the task that asks is in no scope but its own, and waits for no child."""
     task = yield CurrentTask()
-    return task.scope is task and not task.live and not task.failed
+    return task.scope is task and not task.live and task not in task.kernel.service(Family).failed
 
 
 # gather: results.

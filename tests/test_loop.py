@@ -35,7 +35,7 @@ from minisched import (
 from minisched._selectors2 import default_selector
 from minisched.errors import TaskCancelled
 from minisched.kernel import Scope
-from minisched.loop import BATCH, forked, load
+from minisched.loop import BATCH, SLOW, forked, load
 from minisched.poller import Poller
 from minisched.scopes import enter
 from minisched.wakeup import Wakeup
@@ -177,7 +177,7 @@ def test_slow_turns_are_interrupted_sooner_and_fast_ones_later_again():
 
     class Slow:
         time = 0.0
-        step = 0.002
+        step = 2 * SLOW
 
         def now(self):
             self.time += self.step

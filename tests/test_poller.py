@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import weakref
 from collections import namedtuple
 
 import pytest
@@ -88,14 +89,27 @@ def happens(poller, *events):
 # Waiting
 
 
-def test_a_waiter_is_told_when_its_file_is_ready_and_as_long_as_it_waits(poller):
-    who, entry = Who(), poller.entry(7)
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_waiter_is_told_once_when_its_file_is_ready(poller, lasting):
+    who, entry = Who(), poller.entry(7, lasting=lasting)
     poller.wait(entry, READ, who)
     assert happens(poller) == 0
     assert who.heard == []
     assert happens(poller, (7, READ)) == 1
-    assert happens(poller, (7, READ)) == 1
-    assert who.heard == ["ready", "ready"]
+    assert who.heard == ["ready"]
+    assert entry.reader is None
+    assert registered(poller) == ({7: READ} if lasting else {})
+
+
+def test_a_waiter_that_is_told_may_wait_again_and_stays_registered(poller):
+    entry, selector = poller.entry(7), poller.selector
+    who = Who(then=lambda: poller.wait(entry, READ, who))
+    poller.wait(entry, READ, who)
+    selector.register = selector.unregister = None
+    for _ in range(3):
+        happens(poller, (7, READ))
+    assert who.heard == ["ready"] * 3
+    del selector.register, selector.unregister
     poller.forget(entry, READ)
     assert (registered(poller), poller.entries) == ({}, {})
 
@@ -107,6 +121,8 @@ def test_each_direction_has_a_waiter_of_its_own(poller):
     assert registered(poller) == {7: READ | WRITE}
     happens(poller, (7, WRITE))
     assert (reader.heard, writer.heard) == ([], ["ready"])
+    assert registered(poller) == {7: READ}
+    poller.wait(entry, WRITE, writer)
     happens(poller, (7, READ | WRITE))
     assert (reader.heard, writer.heard) == (["ready"], ["ready", "ready"])
 
@@ -145,7 +161,7 @@ def test_a_waiter_that_ends_the_other_ones_wait_is_the_last_to_be_told(poller):
     poller.wait(entry, READ, reader)
     poller.wait(entry, WRITE, writer)
     happens(poller, (7, READ | WRITE))
-    assert (reader.heard, writer.heard) == (["ready", "closed"], ["closed"])
+    assert (reader.heard, writer.heard) == (["ready"], ["closed"])
     assert (registered(poller), poller.entries) == ({}, {})
 
 
@@ -182,10 +198,54 @@ def test_an_event_that_is_waited_for_restores_the_patience(poller):
     for _ in range(3):
         poller.wait(entry, READ, Who())
         happens(poller, (7, READ))
-        poller.forget(entry, READ)
         for _ in range(PATIENCE):
             happens(poller, (7, READ))
-    assert registered(poller) == {7: READ}
+        assert registered(poller) == {7: READ}
+
+
+def test_while_tasks_are_ready_the_patience_is_for_a_turn_of_each(poller):
+    entry = poller.entry(7, lasting=True)
+    poller.wait(entry, READ, Who())
+    poller.forget(entry, READ)
+    poller.kernel.ready.extend(range(10))
+    for _ in range(PATIENCE + 10):
+        happens(poller, (7, READ))
+        assert registered(poller) == {7: READ}
+    happens(poller, (7, READ))
+    assert registered(poller) == {}
+
+
+class Owner:
+    """What a socket is to the poller."""
+
+    short = True
+
+
+def test_an_owner_is_told_that_it_can_be_read_without_waiting(poller):
+    entry, owner = poller.entry(7, lasting=True), Owner()
+    entry.owner = weakref.ref(owner)
+    poller.wait(entry, READ, Who())
+    happens(poller, (7, READ))
+    assert owner.short, "it was waited for"
+    happens(poller, (7, READ))
+    assert not owner.short
+    del owner
+    gc.collect()
+    happens(poller, (7, READ))
+
+
+def test_an_event_of_what_is_read_without_waiting_does_not_use_up_the_patience(poller):
+    entry, owner = poller.entry(7, lasting=True), Owner()
+    entry.owner = weakref.ref(owner)
+    poller.wait(entry, READ, Who())
+    happens(poller, (7, READ))
+    for _ in range(10 * PATIENCE):
+        happens(poller, (7, READ))
+        owner.short = True  # as a read does that takes all there is
+        assert registered(poller) == {7: READ}
+    for _ in range(PATIENCE + 1):
+        happens(poller, (7, READ))
+    assert registered(poller) == {}
 
 
 def test_interest_in_writing_goes_away_after_the_writing(poller):
@@ -201,8 +261,8 @@ def test_interest_in_writing_goes_away_after_the_writing(poller):
 
 
 def test_a_wait_that_begins_when_the_patience_ends_is_kept(poller):
-    entry, late = poller.entry(7, lasting=True), Who()
-    reader = Who(then=lambda: None if entry.writer else poller.wait(entry, WRITE, late))
+    entry, late = poller.entry(7, lasting=True), Who(then=lambda: poller.wait(entry, WRITE, late))
+    reader = Who(then=lambda: poller.wait(entry, WRITE, late))
     poller.wait(entry, WRITE, Who())
     poller.forget(entry, WRITE)
     for _ in range(PATIENCE):
@@ -210,7 +270,7 @@ def test_a_wait_that_begins_when_the_patience_ends_is_kept(poller):
     poller.wait(entry, READ, reader)
     entry.misses = PATIENCE
     happens(poller, (7, READ | WRITE))
-    assert registered(poller) == {7: READ | WRITE}
+    assert registered(poller) == {7: WRITE}
     assert (reader.heard, late.heard) == (["ready"], ["ready"])
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import collections
 import os
 import resource
-import runpy
 import selectors
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from helpers import Recording, no_file_is_left_open, pair, parked, run, until  # noqa: F401
@@ -66,16 +66,22 @@ def test_the_import_lends_collections_mapping_and_takes_it_back():
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
 
 
+def run_again():
+    """Run the module's lines again, in a namespace of their own."""
+    source = Path(module.__file__).read_text()
+    exec(compile(source, module.__file__, "exec"), {"__name__": module.__name__, "__package__": "minisched"})
+
+
 def test_a_failing_import_takes_it_back_too(monkeypatch):
     monkeypatch.setitem(sys.modules, "selectors2", None)
     with pytest.raises(ImportError):
-        runpy.run_path(module.__file__)
+        run_again()
     assert not hasattr(collections, "Mapping")
 
 
 def test_a_mapping_that_is_there_is_left_alone(monkeypatch):
     monkeypatch.setattr(collections, "Mapping", collections.abc.Mapping, raising=False)
-    runpy.run_path(module.__file__)
+    run_again()
     assert collections.Mapping is collections.abc.Mapping
 
 
@@ -83,6 +89,35 @@ def test_the_default_is_one_of_the_platforms_selectors():
     selector = default_selector()
     selector.close()
     assert type(selector) in selectors_of_platform().values()
+
+
+@pytest.mark.skipif("Epoll" not in selectors_of_platform(), reason="no epoll on this platform")
+def test_where_there_is_epoll_the_default_is_ours():
+    selector = default_selector()
+    selector.close()
+    assert type(selector).__name__ == "Epoll"
+
+
+@pytest.mark.skipif("Epoll" not in selectors_of_platform(), reason="no epoll on this platform")
+def test_ours_says_what_selectors2s_says():
+    kinds = selectors_of_platform()
+    ours, theirs = kinds["Epoll"](), kinds["EpollSelector"]()
+    pairs = [socket.socketpair() for _ in range(4)]
+    for number, (one, other) in enumerate(pairs):
+        for selector in (ours, theirs):
+            selector.register(one.fileno(), READ | WRITE if number % 2 else READ, number)
+        if number in (1, 2):
+            other.send(b"x")
+        if number == 3:
+            other.close()
+    for timeout in (0, 0.0, -1, 0.0001, None):
+        said = [{(key.fd, key.data, mask) for key, mask in selector.select(timeout)} for selector in (ours, theirs)]
+        assert said[0] == said[1] != set()
+    for selector in (ours, theirs):
+        selector.close()
+    for one, other in pairs:
+        one.close()
+        other.close()
 
 
 # Faults, contained

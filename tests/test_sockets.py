@@ -43,6 +43,7 @@ from minisched import (
     WaitWritable,
     Write,
 )
+from minisched.poller import WRITE
 from minisched.testing import check_syscall
 
 HERE = ("127.0.0.1", 0)
@@ -494,7 +495,7 @@ def test_a_wake_up_in_vain_goes_on_connecting(slow):
         task = yield Spawn(connecting())
         yield from parked(task)
         poller = yield Ask(lambda kernel: kernel.service(Poller))
-        poller.entries[slow.made[0].fileno()].writer.ready()
+        poller.tell(poller.entries[slow.made[0].fileno()], WRITE)
         yield from parked(task)
         slow.made[0].go_on()
         assert (yield Join(task)) == (slow, "there")
@@ -540,7 +541,7 @@ def test_a_connection_that_can_not_be_waited_for_is_closed(slow, later):
             yield from parked(task)
             poller = yield Ask(lambda kernel: kernel.service(Poller))
             entry = poller.entries[slow.made[0].fileno()]
-            dialing, entry.events = entry.writer, 0
+            dialing, entry.writer, entry.events = entry.writer, None, 0
             recording.errors["register"] = OSError("no more of these")
             dialing.ready()
         yield from fails(OSError, Join(task), "no more of these")

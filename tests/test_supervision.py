@@ -27,6 +27,7 @@ from minisched import (
     Timeout,
     supervise,
 )
+from minisched.family import Family
 
 
 def nap(seconds, result=None):
@@ -76,7 +77,7 @@ def never():
 def untouched():
     """Say whether the task that asks is in no scope but its own, and waits for no child."""
     task = yield CurrentTask()
-    return task.scope is task and not task.live and not task.failed
+    return task.scope is task and not task.live and task not in task.kernel.service(Family).failed
 
 
 # Restarts.

@@ -37,6 +37,7 @@ from minisched import (
     group,
     testing,
 )
+from minisched.family import Family
 
 
 def nap(seconds, result=None):
@@ -494,7 +495,7 @@ def test_the_owner_of_a_group_that_failed_is_as_well_as_before():
             yield from group(body)
         task = yield CurrentTask()
         yield Sleep(1)  # it is not cancelled
-        return task.scope is task, task.failed, task.live
+        return task.scope is task, task.kernel.service(Family).failed.get(task), task.live
 
     assert run(main()) == (True, None, 0)
 
@@ -927,7 +928,7 @@ def test_a_child_that_is_spawned_in_a_scope_of_the_owner_is_under_that_of_the_gr
         with (yield MoveOnAfter(1)) as inner:
             yield team.spawn(logged(log, 3, "child"))
             yield Sleep(9)
-        return inner.cancelled, inner.children == {}
+        return inner.cancelled, inner.youngest is None
 
     def main():
         return (yield from group(body)), (yield Now())
@@ -1014,12 +1015,13 @@ def test_a_thousand_children_that_come_and_go_are_not_kept_nor_their_results():
                 assert (len(team.alive), len(team.failed), len(team.waiters)) == (0, 0, 0)
         gc.collect()
         owner = yield CurrentTask()
-        return sum(result() is not None for result in results), owner.failed, owner.live, team.scope.children
+        failed = owner.kernel.service(Family).failed.get(owner)
+        return sum(result() is not None for result in results), failed, owner.live, team.scope.youngest
 
     def main():
         return (yield from group(body))
 
-    assert run(main()) == (0, None, 0, {})
+    assert run(main()) == (0, None, 0, None)
     assert len(results) == 1000
 
 

@@ -495,10 +495,10 @@ def test_a_kept_failure_that_was_joined_is_forgotten_by_the_parent():
         for _ in range(3):
             task = yield Spawn(failing(1, ValueError("v")), keep=True)
             yield Sleep(2)
-            assert list(me.failed) == [task]
+            assert list(me.kernel.service(Family).failed[me]) == [task]
             with pytest.raises(ValueError, match="v"):
                 yield Join(task)
-            assert not me.failed
+            assert me not in me.kernel.service(Family).failed
 
     run(main())
 

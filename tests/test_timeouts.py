@@ -47,7 +47,7 @@ def cancel(scope, at, reason=None):
 
 def timers_of(scope):
     timers = scope.asked_by.kernel.service(Timers)
-    return [*timers.queue, *timers.loose.values()]
+    return timers.alive()
 
 
 # Cancelling.
@@ -1043,7 +1043,7 @@ def test_a_child_outlives_the_scope_in_which_it_was_spawned_and_is_then_under_th
         with (yield MoveOnAfter(5)):
             with (yield MoveOnAfter(1)) as inner:
                 yield Spawn(sleeper(log))
-            assert timers_of(inner) and inner.children == {}
+            assert timers_of(inner) and inner.youngest is None
             yield JoinAll()
         return (yield Now())
 

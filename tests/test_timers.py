@@ -9,10 +9,11 @@ import pytest
 
 from minisched import Cancel, Cancelled, Deadlock, Join, Now, Sleep, SleepUntil, Spawn
 from minisched import run as run_in_real_time
+from minisched.clocks import DAY, MonotonicClock
 from minisched.family import ended
 from minisched.kernel import Kernel
 from minisched.testing import VirtualClock, check_syscall, run
-from minisched.timers import DAY, MonotonicClock, Timers
+from minisched.timers import SWEPT, Timers
 
 
 @pytest.fixture
@@ -40,8 +41,11 @@ def test_the_same_deadline_is_first_come_first_served_sorted_before_or_not(timer
     assert fired == [0, 1, 2, 3]
 
 
-def test_what_is_not_due_does_not_fire(timers):
+@pytest.mark.parametrize("looked", [False, True])
+def test_what_is_not_due_does_not_fire(timers, looked):
     timers.call_at(1, lambda: pytest.fail("early"))
+    if looked:
+        assert timers.next_deadline() == 1
     timers.clock.time = math.nextafter(1, 0)
     timers.fire()
     assert timers.next_deadline() == 1
@@ -56,7 +60,7 @@ def test_a_forgotten_timer_never_fires_and_leaves_nothing(timers, sort_first):
     timer()
     timers.clock.time = 5
     timers.fire()
-    assert (len(timers.queue), timers.loose, timers.next_deadline()) == (0, {}, None)
+    assert (timers.alive(), timers.next_deadline()) == ([], None)
 
 
 def test_a_due_timer_can_forget_another_that_is_due(timers):
@@ -65,7 +69,7 @@ def test_a_due_timer_can_forget_another_that_is_due(timers):
     second.append(timers.call_at(1, lambda: pytest.fail("forgotten")))
     timers.clock.time = 1
     timers.fire()
-    assert (len(timers.queue), timers.loose) == (0, {})
+    assert timers.alive() == []
 
 
 def test_a_timer_made_while_others_fire_waits_for_the_next_time(timers):
@@ -76,6 +80,82 @@ def test_a_timer_made_while_others_fire_waits_for_the_next_time(timers):
     assert fired == []
     timers.fire()
     assert fired == ["again"]
+
+
+def test_what_a_timer_raises_leaves_the_others_for_the_next_time_in_their_order(timers):
+    fired = []
+    for number in range(4):
+        timers.call_at(1, lambda number=number: fired.append(number) if number != 1 else 1 / 0)
+    timers.clock.time = 1
+    with pytest.raises(ZeroDivisionError):
+        timers.fire()
+    assert fired == [0]
+    assert len(timers.alive()) == 2
+    timers.call_at(1, lambda: fired.append("one more"))
+    timers.fire()
+    assert fired == [0, 2, 3, "one more"]
+
+
+def test_forgotten_timers_are_swept_out_when_they_are_most_of_all(timers):
+    fired = []
+    kept = [timers.call_at(100 + number, lambda number=number: fired.append(number)) for number in range(10)]
+    for _ in range(10 * SWEPT):
+        timer = timers.call_at(500, lambda: pytest.fail("forgotten"))
+        timers.next_deadline()
+        timer()
+    assert timers.placed < 3 * SWEPT
+    assert timers.next_deadline() == 100
+    assert timers.alive() == kept
+    timers.clock.time = 1000
+    timers.fire()
+    assert fired == list(range(10))
+    assert (timers.forgotten, timers.placed, len(timers.slots)) == (0, 0, 0)
+
+
+class Limited:
+    """What has a deadline, and is over before it or not."""
+
+    timer = None
+
+    def __init__(self, deadline):
+        self.deadline = deadline
+        self.called = 0
+
+    def __call__(self):
+        self.called += 1
+
+
+def test_a_limit_gets_a_timer_only_if_it_is_there_when_the_loop_waits(timers):
+    over, there, moved = Limited(1), Limited(1), Limited(1)
+    for limited in (over, there, moved):
+        timers.limit(limited)
+    over.timer = None
+    moved.timer = timers.call_at(3, moved)
+    assert timers.next_deadline() == 1
+    assert over.timer is None
+    assert timers.alive() == [there.timer, moved.timer]
+    timers.clock.time = 2
+    timers.fire()
+    assert (over.called, there.called, moved.called) == (0, 1, 0)
+    timers.clock.time = 3
+    timers.fire()
+    assert (over.called, there.called, moved.called) == (0, 1, 1)
+
+
+def test_limits_and_timers_of_one_deadline_come_in_the_order_of_their_making(timers):
+    fired = []
+
+    class Writes(Limited):
+        def __call__(self):
+            fired.append("limit")
+
+    timers.call_at(1, lambda: fired.append("first"))
+    limit = Writes(1)
+    timers.limit(limit)
+    timers.call_at(1, lambda: fired.append("last"))
+    timers.clock.time = 1
+    timers.fire()
+    assert fired == ["first", "limit", "last"]
 
 
 def test_random_timers_fire_like_a_sorted_list(timers):

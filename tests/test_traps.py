@@ -34,7 +34,8 @@ from minisched._selectors2 import default_selector, selectors_of_platform
 from minisched.poller import PATIENCE, VAIN
 
 LOOK = 0.03  # seconds, in these tests
-BY_DESCRIPTION = {"EpollSelector"}  # they hold the file, not its number, and forget it when its last number is closed
+# They hold the file, not its number, and forget it when its last number is closed.
+BY_DESCRIPTION = {"EpollSelector", "Epoll"}
 
 
 @pytest.fixture(params=selectors_of_platform())

@@ -223,7 +223,7 @@ def left(kernel, victims=()):
     """Return what services hold of tasks that wait, these aside."""
     timers, joiners = kernel.service(Timers), kernel.service(Family).joiners
     waiting = [task for task in kernel.service(Primitives).tasks() if task not in victims]
-    return [*timers.queue, *timers.loose, *joiners, *waiting]
+    return [*timers.alive(), *joiners, *waiting]
 
 
 def ended(task):
