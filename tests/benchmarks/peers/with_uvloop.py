@@ -1,0 +1,10 @@
+"""uvloop: asyncio's tasks on a loop in C."""
+
+from __future__ import annotations
+
+import uvloop
+
+from . import with_asyncio
+from .with_asyncio import *  # noqa: F403
+
+with_asyncio.run = uvloop.run

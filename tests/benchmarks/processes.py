@@ -1,0 +1,66 @@
+"""The processes that do the work: each peer has its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+class Failed(Exception):
+    """A process has ended, or can't do what it has to; the text says which, and what it said last."""
+
+
+class Process:
+    """A program that answers a line on its standard input by one on its standard output."""
+
+    def __init__(self, name: str, *command: str) -> None:
+        self.name = name
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        pipe = subprocess.PIPE
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (a pipe would fill, since nobody reads it)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=self.errors, text=True
+        )
+
+    @property
+    def pid(self) -> int:
+        """The operating system's number of the process."""
+        return self.process.pid
+
+    def ask(self, line: str) -> str:
+        """Give it a line; return its answer."""
+        assert self.process.stdin is not None
+        try:
+            print(line, file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            pass  # what it said last is said below
+        return self.line()
+
+    def line(self) -> str:
+        """Return the next line that it says."""
+        assert self.process.stdout is not None
+        said = self.process.stdout.readline().strip()
+        if not said:
+            _ = self.process.wait()
+            _ = self.errors.seek(0)
+            *_, last = ["it ended without a word", *self.errors.read().strip().splitlines()]
+            raise Failed(f"{self.name}: {last}")
+        return said
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        _ = self.process.communicate()
+        self.errors.close()
+
+
+def python(name: str, *arguments: str) -> Process:
+    """Start this Python, at the root of the project."""
+    return Process(name, sys.executable, *arguments)
