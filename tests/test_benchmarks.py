@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import echo, results, show, work
+from benchmarks import echo, processes, results, show, work
 from benchmarks.catalogue import LIMIT, OURS, PEERS, Series, installed
 from benchmarks.processes import Failed, Process, python
 
@@ -101,6 +101,27 @@ def test_a_process_that_breaks_off_says_its_last_words():
             process.ask("anything")
     with Process("it", "true") as process, pytest.raises(Failed, match="without a word"):
         process.line()
+
+
+@on_linux
+def test_a_process_ends_with_the_one_that_started_it():
+    program = """if True:
+        import os
+        from benchmarks.processes import Process
+        print(Process("it", "sleep", "600").pid, flush=True)
+        os.kill(os.getpid(), 9)"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True)
+    assert done.returncode == -9
+    while is_running(int(done.stdout)):
+        pass
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 # The results
@@ -226,6 +247,24 @@ def test_a_peer_that_is_not_installed_or_breaks_off_is_left_out_by_name(monkeypa
         pass
     assert found.missing == {"tinyio": "it is not installed", "trio": "it does not work today"}
     assert set(found.values["switch"]) == {OURS, "asyncio"}
+
+
+def test_a_peer_that_takes_for_ever_is_left_out_of_one_benchmark(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", 0.01)
+    sleepy = replace(WORKS[0], size=100)
+
+    def measure(peers, rounds):
+        if "trio" in peers:
+            with python("trio", "-c", "import time; time.sleep(60)") as process:
+                process.ask("anything")
+        yield {"switch": dict.fromkeys(peers, 1.0)}
+
+    object.__setattr__(sleepy, "measure", measure)
+    found = results.Results()
+    while not command.attempted(sleepy, [OURS, "trio"], 1, found, lambda: None):
+        pass
+    assert found.left_out() == ["switch without trio: it takes more than 0.01 s"] and not found.missing
+    assert set(found.values["switch"]) == {OURS}
 
 
 def test_if_minisched_breaks_off_that_is_an_error():

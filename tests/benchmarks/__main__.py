@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import echo, results, show, work
 from .catalogue import OURS, PEERS, Benchmark, installed
-from .processes import Failed
+from .processes import Failed, Slow
 
 BENCHMARKS = {benchmark.name: benchmark for benchmark in [*work.BENCHMARKS, *echo.BENCHMARKS]}
 
@@ -71,7 +71,8 @@ def attempted(
     benchmark: Benchmark, peers: list[str], rounds: int, found: results.Results, advance: Callable[[], object]
 ) -> bool:
     """Measure one benchmark; return False if a peer broke off: then again, without it."""
-    there = [peer for peer in peers if peer in benchmark.peers and peer not in found.missing]
+    left_out = found.missing.keys() | found.slow.get(benchmark.name, {})
+    there = [peer for peer in peers if peer in benchmark.peers and peer not in left_out]
     measured = []
     try:
         for values in benchmark.measure(there, rounds):
@@ -81,7 +82,8 @@ def attempted(
         broken, _, why = str(error).partition(": ")
         if broken not in there or broken == OURS:
             raise
-        found.missing[broken] = why
+        missing = found.slow.setdefault(benchmark.name, {}) if isinstance(error, Slow) else found.missing
+        missing[broken] = why
         return False
     for values in measured:
         found.add(benchmark.series, values)
@@ -99,8 +101,8 @@ def main() -> int:
         measure(asked, found)
     for table in show.tables(found):
         show.console().print(table)
-    for peer, why in found.missing.items():
-        print(f"without {peer}: {why}")
+    for line in found.left_out():
+        print(line)
     if asked.json:
         found.save(asked.json)
     if asked.plot:

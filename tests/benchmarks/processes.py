@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import select
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PR_SET_PDEATHSIG = 1  # of prctl(2)
+PATIENCE = 120  # seconds that a peer may take for what others do in one
 
 
 class Failed(Exception):
     """A process has ended, or can't do what it has to; the text says which, and what it said last."""
+
+
+class Slow(Failed):
+    """It would go on for minutes."""
 
 
 class Process:
@@ -24,8 +33,9 @@ class Process:
         pipe = subprocess.PIPE
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (a pipe would fill, since nobody reads it)
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=self.errors, text=True
-        )
+            command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=self.errors, text=True,
+            preexec_fn=end_with_the_first,
+        )  # fmt: skip
 
     @property
     def pid(self) -> int:
@@ -44,6 +54,8 @@ class Process:
     def line(self) -> str:
         """Return the next line that it says."""
         assert self.process.stdout is not None
+        if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
+            raise Slow(f"{self.name}: it takes more than {PATIENCE} s")
         said = self.process.stdout.readline().strip()
         if not said:
             _ = self.process.wait()
@@ -59,6 +71,12 @@ class Process:
         self.process.kill()
         _ = self.process.communicate()
         self.errors.close()
+
+
+def end_with_the_first() -> None:
+    """Let this process be killed when the one that started it is: a server under load would go on for ever."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def python(name: str, *arguments: str) -> Process:

@@ -28,6 +28,7 @@ class Results:
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     python: str = platform.python_version()
     missing: dict[str, str] = field(default_factory=dict)  # which peer was left out, and why
+    slow: dict[str, dict[str, str]] = field(default_factory=dict)  # the same, in one benchmark
 
     def add(self, series: tuple[Series, ...], values: Values) -> None:
         """Take note of a round."""
@@ -58,6 +59,12 @@ class Results:
                 if peer != OURS and ratio is not None:
                     found.setdefault(name, {})[peer] = ratio
         return found
+
+    def left_out(self) -> list[str]:
+        """Return, in words, who was not measured, and why."""
+        all_of = [f"without {peer}: {why}" for peer, why in self.missing.items()]
+        one_of = [f"{name} without {peer}: {why}" for name, by in self.slow.items() for peer, why in by.items()]
+        return all_of + one_of
 
     def save(self, file: Path) -> None:
         """Write everything to a file."""
