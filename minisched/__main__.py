@@ -1,7 +1,7 @@
-"""The command line: `minisched run FILE[:FUNCTION] [ARGS...]` and `minisched echo`.
+"""The command line: `minisched run FILE[:FUNCTION] [ARGS...]`, `trace` with the same, and `echo`.
 
-Theory of operation. `run` loads a file as an import would, so that its `if __name__ == "__main__"`
-does not fire, and runs one function of it as the main task, with `debug=True`. How it ends is told
+Theory of operation. `run` and `trace` load a file as an import would, so that its `if __name__ == "__main__"`
+does not fire, and run one function of it as the main task, with `debug=True`. How it ends is told
 by the exit status: 0; 1 with one line for a mistake, or with the traceback for what the program
 raised; 2 for what argparse does not understand; 130 after Ctrl-C, once the program has cleaned up.
 
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
+import shutil
 import sys
 import traceback
 from functools import partial
@@ -20,6 +22,7 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 from . import Read, Socket, TextTrace, Write, __version__, run, serve, serve_unix
+from .columns import NUMBER, WIDE, Columns, coloured, plain
 from .loop import load as load_program
 
 TYPE_CHECKING = False
@@ -28,7 +31,12 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, NoReturn
 
+    from .columns import Row
+    from .watch import Watcher
+
 INTERRUPTED = 130  # the exit status after Ctrl-C: 128 and the number of the signal, as a shell counts
+UNREAD = 141  # nobody reads what is printed: the same of SIGPIPE
+COLUMNS = 8  # of a trace that goes into a file or a pipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,9 +59,17 @@ def command_line() -> argparse.ArgumentParser:
 
     runner = commands.add_parser("run", help="run a function of a file as the main task")
     _ = runner.add_argument("--trace", action="store_true", help="print a line for each event to standard error")
-    _ = runner.add_argument("target", metavar="FILE[:FUNCTION]", help="FUNCTION is `main` if it is left out")
-    _ = runner.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="what FUNCTION is given, as strings")
+    add_program(runner)
     runner.set_defaults(command=run_file)
+
+    tracer = commands.add_parser("trace", help="run it, and show a column for each task and a row for each turn")
+    said = "the last is for those who find no other; default: as many as there is room for"
+    _ = tracer.add_argument("--columns", type=positive, metavar="N", help=said)
+    _ = tracer.add_argument(
+        "--width", type=positive, metavar="N", default=WIDE, help="of a column; default: %(default)s"
+    )
+    add_program(tracer)
+    tracer.set_defaults(command=trace_file)
 
     server = commands.add_parser("echo", help="serve connections that are sent back what they send")
     _ = server.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
@@ -63,8 +79,57 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
+def add_program(parser: argparse.ArgumentParser) -> None:
+    """Let a command be told which function to run, of which file."""
+    _ = parser.add_argument("target", metavar="FILE[:FUNCTION]", help="FUNCTION is `main` if it is left out")
+    _ = parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="what FUNCTION is given, as strings")
+
+
+def positive(text: str) -> int:
+    """Return what an option says, if that is a number of something."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is none at all")
+    return number
+
+
 def run_file(options: argparse.Namespace) -> None:
     """Run a function of a file as the main task."""
+    run_program(options, [TextTrace(partial(print, file=sys.stderr))] if options.trace else [])
+
+
+def trace_file(options: argparse.Namespace) -> None:
+    """Run a function of a file, and show its turns: in colour on a terminal, if there is rich."""
+    width: int = options.width
+    room = (shutil.get_terminal_size().columns - NUMBER) // width if sys.stdout.isatty() else COLUMNS
+    columns = Columns(printer(), options.columns or room, width)
+    try:
+        run_program(options, [columns])
+    finally:
+        columns.finish()
+
+
+def printer() -> Callable[[str, Row], object]:
+    """Return what prints a row."""
+    show: Callable[[str, Row], object] = lambda number, row: print(plain(number, row))  # noqa: E731
+    if sys.stdout.isatty():
+        try:
+            show = coloured()
+        except ImportError:
+            pass  # no rich
+
+    def print_row(number: str, row: Row) -> None:
+        try:
+            _ = show(number, row)
+        except BrokenPipeError:  # `| head`, say
+            _ = os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(UNREAD)
+
+    return print_row
+
+
+def run_program(options: argparse.Namespace, watch: Sequence[Watcher]) -> None:
+    """Run the function that the command line names."""
     file, name = split(options.target)
     if not Path(file).is_file():
         fail(f"no such file: {file}")
@@ -75,7 +140,6 @@ def run_file(options: argparse.Namespace) -> None:
     except TypeError as error:
         hint = "; options come before FILE" if any(arg.startswith("-") for arg in options.args) else ""
         fail(f"{name}{signature} of {file} was given {len(options.args)} arguments: {error}{hint}")
-    watch = [TextTrace(partial(print, file=sys.stderr))] if options.trace else []
     run(function(*options.args), watch=watch, debug=True)
 
 

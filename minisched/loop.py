@@ -133,10 +133,11 @@ class Loop:
         self.dropped: deque[AsyncGenerator[Any, Any]] = deque()
         if watch:
             kernel.watch = watch[0] if len(watch) == 1 else Watchers(watch)
-            kernel.watch.start(kernel)
 
     def run(self, body: Any) -> Task:
         """Run main to its end; return it."""
+        if self.kernel.watch is not None:
+            self.kernel.watch.start(self.kernel)
         main = self.kernel.spawn(body, None)
         running[self] = None
         self.wakeup.take_signals()

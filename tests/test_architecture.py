@@ -48,6 +48,7 @@ IMPORTS: dict[str, set[str]] = {
     "signals": {"errors", "kernel", "family", "wakeup"},
     "report": {"kernel", "tasks"},
     "watch": {"errors", "kernel", "report"},
+    "columns": {"kernel", "report", "watch"},
     "debug": {"kernel", "watch"},
     "loop": {"errors", "kernel", "family", "timers", "waiting", "poller", "wakeup", "report", "watch", "debug"},
     "workers": {"errors", "files", "loop", "network", "serve", "server", "tasks"},
@@ -71,7 +72,7 @@ IMPORTS: dict[str, set[str]] = {
     "battery": {"errors", "kernel", "tasks", "clocks", "timers", "watch", "loop"},
     "injection": {"errors", "kernel", "family", "clocks", "timers", "watch", "loop"},
     "testing": {"clocks", "watch", "loop", "battery", "injection"},
-    "__main__": {"loop", "serve", "__init__"},
+    "__main__": {"columns", "loop", "serve", "__init__"},
 }
 
 # What only type checkers import, where it is not in the table above.
@@ -79,6 +80,7 @@ IMPORTS_FOR_TYPES: dict[str, set[str]] = {
     "errors": {"kernel"},
     "tree": {"kernel"},
     "loop": {"_selectors2", "clocks"},
+    "__main__": {"watch"},
     "supervision": {"taskgroup"},
     "testing": {"_selectors2"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -245,3 +246,17 @@ def test_the_trace_of_a_scope_names_its_task():
 def test_long_values_are_cut_and_tasks_are_named():
     assert short("x" * 100) == "'" + "x" * 56 + "..."
     assert short(7) == "7"
+
+
+def test_a_watcher_that_can_not_start_leaves_nothing_open():
+    class Broken(Watcher):
+        def start(self, kernel):
+            raise ValueError("not today")
+
+    def main():
+        yield
+
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(ValueError, match="not today"):
+        run(main(), watch=[Broken()])
+    assert len(os.listdir("/dev/fd")) == before
