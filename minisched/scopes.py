@@ -109,7 +109,7 @@ class Block(Scope):
             self._deadline = deadline
             if deadline <= now:
                 self.over()
-            elif deadline < inf:
+            else:
                 timers.limit(self)
         return self
 

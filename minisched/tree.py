@@ -55,8 +55,8 @@ class Scope:
         older, younger = self.older, self.younger
         if younger is not None:
             younger.older, self.younger = older, None
-        elif self.parent is not None:
-            self.parent.youngest = older
+        else:
+            self.parent.youngest = older  # pyright: ignore[reportOptionalMemberAccess]
         if older is not None:
             older.younger, self.older = younger, None
 

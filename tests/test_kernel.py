@@ -759,3 +759,14 @@ def test_a_generator_that_refuses_to_be_closed_is_given_up(kernel):
     assert len(error.__notes__) == 20
     with pytest.raises(KeyError):
         task.gen.throw(KeyError())
+
+
+def test_a_task_is_its_own_outermost_scope_and_its_own_task():
+    kernel = Kernel(ended)
+    task = kernel.spawn(iter_nothing())
+    assert task.scope is task.task is task
+    assert task.parent is kernel.root and [*kernel.root.children()] == [task]
+
+
+def iter_nothing():
+    yield
