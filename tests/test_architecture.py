@@ -355,6 +355,22 @@ def test_every_file_that_the_architecture_names_exists():
     assert not [name for name in sorted(named) if not any((place / name).is_file() for place in places)]
 
 
+def test_every_test_and_benchmark_that_a_document_names_exists():
+    tests = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("*.py"))
+    for document in ("ARCHITECTURE.md", "README.md", "CONTRIBUTING.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        assert not [name for name in re.findall(r"\btest_\w+\b(?!\.py|/)", text) if f"def {name}" not in tests]
+        measured = re.findall(r"-m tests\.benchmarks ((?:[a-z]\w* ?)+)", text)
+        assert {name for names in measured for name in names.split()} <= {*benchmarks()}
+
+
+def benchmarks() -> list[str]:
+    """Return the names by which benchmarks can be asked for."""
+    from benchmarks.__main__ import BENCHMARKS
+
+    return [part for name in BENCHMARKS for part in (name, name.partition("_")[0])]
+
+
 def test_the_architecture_names_every_file_of_the_package():
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     assert not [module for module in MODULES if not re.search(rf"(?<!\w){module}\.py\b", text)]

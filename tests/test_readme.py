@@ -5,6 +5,7 @@ A listing is a fenced block; an HTML comment on the line before says what it is:
 - ```python with `<!-- runs until Ctrl-C -->`: an echo server at port 7777, which stands alone;
 - ```python with `<!-- from PATH -->`: these lines stand in that file;
 - any other with `<!-- prints -->`: what the Python listing before it prints;
+- any other with `<!-- printed by COMMAND -->`: what that prints, `minisched` or `python` with its arguments;
 - ```sh: commands. The first two of README.md set up the echo server and the tests.
 """
 
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from programs import finished
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "demos/lessons/README.md", "demos/lessons/README.ko.md")
@@ -96,13 +98,22 @@ def test_the_excerpts_stand_in_the_files_they_are_from(document):
             assert flat(listing.text) in flat(source), f"{listing.what}:\n{listing.text}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_a_command_prints_is_what_the_document_says(document):
+    for listing in listings(document):
+        if listing.what.startswith("printed by "):
+            _, _, program, *arguments = listing.what.split()
+            done = finished(*(["-m", "minisched"] if program == "minisched" else []), *arguments)
+            assert (done.returncode, done.stderr, done.stdout) == (0, "", listing.text), listing.what
+
+
 def flat(text: str) -> str:
     """Return `text` without the indentation of its lines and without empty ones."""
     return "\n" + "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
 
 
 def test_a_comment_before_a_listing_is_one_that_is_understood():
-    known = re.compile(r"|prints|runs until Ctrl-C|from [\w./-]+")
+    known = re.compile(r"|prints|printed by (minisched|python) [\w./ -]+|runs until Ctrl-C|from [\w./-]+")
     assert not [x.what for document in DOCUMENTS for x in listings(document) if not known.fullmatch(x.what)]
 
 
