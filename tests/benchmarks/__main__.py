@@ -65,6 +65,8 @@ def measure(asked: argparse.Namespace, found: results.Results) -> None:
             while not attempted(benchmark, asked.among, rounds, found, lambda task=task: bar.advance(task)):
                 bar.reset(task)
             bar.remove_task(task)
+            if asked.json:
+                found.save(asked.json)  # now, too: all of them take half an hour
 
 
 def attempted(

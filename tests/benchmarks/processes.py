@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PR_SET_PDEATHSIG = 1  # of prctl(2)
-PATIENCE = 120  # seconds that a peer may take for what others do in one
+PATIENCE = 15  # seconds that a peer may take for what others do in one
 
 
 class Failed(Exception):
@@ -42,20 +42,21 @@ class Process:
         """The operating system's number of the process."""
         return self.process.pid
 
-    def ask(self, line: str) -> str:
-        """Give it a line; return its answer."""
+    def ask(self, line: str, patience: float | None = None) -> str:
+        """Give it a line; return its answer. `patience`: seconds, if it may take longer than is usual."""
         assert self.process.stdin is not None
         try:
             print(line, file=self.process.stdin, flush=True)
         except BrokenPipeError:
             pass  # what it said last is said below
-        return self.line()
+        return self.line(patience)
 
-    def line(self) -> str:
+    def line(self, patience: float | None = None) -> str:
         """Return the next line that it says."""
         assert self.process.stdout is not None
-        if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
-            raise Slow(f"{self.name}: it takes more than {PATIENCE} s")
+        patience = PATIENCE if patience is None else patience
+        if not select.select([self.process.stdout], [], [], patience)[0]:
+            raise Slow(f"{self.name}: it takes more than {patience} s")
         said = self.process.stdout.readline().strip()
         if not said:
             _ = self.process.wait()

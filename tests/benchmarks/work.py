@@ -21,6 +21,8 @@ MODULES = {
 }
 WORKER = "tests.benchmarks.worker"
 WARM = 2  # rounds that do not count: the interpreter specialises its code, and caches fill
+PATIENCE = 300  # seconds that a million tasks may take
+MANY = 100_000  # tasks: as they ended, so they left the memory, and the next ones would find it so
 SAME = 3  # rounds with the same processes: where things happen to lie in memory makes one faster than another
 IMPORT = "from time import perf_counter as now; began = now(); import {}; print(now() - began)"
 
@@ -32,6 +34,7 @@ class Work(Benchmark):
     size: int
     times: int = 1
     anew: bool = False
+    patience: float | None = None
 
     def measure(self, peers: list[str], rounds: int) -> Iterator[Values]:
         if self.anew:
@@ -50,7 +53,7 @@ class Work(Benchmark):
         """Let each do the work once."""
         values: dict[str, float] = {}
         for one in workers:
-            said = one.ask(f"{self.name} {self.size} {self.times}")
+            said = one.ask(f"{self.name} {self.size} {self.times}", self.patience)
             if said != "none":
                 values[one.name] = float(said)
             if close:
@@ -67,7 +70,17 @@ class Scale(Benchmark):
 
     def measure(self, peers: list[str], rounds: int) -> Iterator[Values]:
         parts = [
-            Work(self.work, self.what, rounds, self.peers, size=size, times=max(2_000 // size, 1), series=(series,))
+            Work(
+                self.work,
+                self.what,
+                rounds,
+                self.peers,
+                size=size,
+                times=max(2_000 // size, 1),
+                anew=size >= MANY,
+                patience=PATIENCE,
+                series=(series,),
+            )
             for size, series in zip(self.sizes, self.series, strict=True)
         ]
         for _ in range(rounds):
