@@ -1,4 +1,4 @@
-"""The command line: `minisched run FILE[:FUNCTION] [ARGS...]`, `trace` with the same, and `echo`.
+"""The command line: `minisched run FILE[:FUNCTION] [ARGS...]`, `trace` with the same, `new-syscall NAME`, `echo`.
 
 Theory of operation. `run` and `trace` load a file as an import would, so that its `if __name__ == "__main__"`
 does not fire, and run one function of it as the main task, with `debug=True`. How it ends is told
@@ -21,9 +21,10 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
-from . import Read, Socket, TextTrace, Write, __version__, run, serve, serve_unix
+from . import Read, Socket, TextTrace, Write, __all__, __version__, run, serve, serve_unix
 from .columns import NUMBER, WIDE, Columns, coloured, plain
 from .loop import load as load_program
+from .starter import write_starter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def command_line() -> argparse.ArgumentParser:
     )
     add_program(tracer)
     tracer.set_defaults(command=trace_file)
+
+    starter = commands.add_parser("new-syscall", help="write a file to begin a syscall of your own with, and its test")
+    _ = starter.add_argument("name", metavar="NAME", help="of a class, as NextTick: its file is next_tick.py")
+    _ = starter.add_argument("--folder", type=Path, default=Path(), help="where to; default: here")
+    starter.set_defaults(command=new_syscall)
 
     server = commands.add_parser("echo", help="serve connections that are sent back what they send")
     _ = server.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
@@ -178,6 +184,18 @@ def find(module: ModuleType, name: str, file: str) -> Callable[..., Any]:
 def makes_task(thing: object) -> bool:
     """Return whether to call `thing` makes a task."""
     return inspect.isgeneratorfunction(thing) or inspect.iscoroutinefunction(thing)
+
+
+def new_syscall(options: argparse.Namespace) -> None:
+    """Write the files of a new syscall, and say what to do with them."""
+    try:
+        file, test = write_starter(options.name, options.folder, __all__)
+    except ValueError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+    print(f"{file}: a syscall that works, to be changed into yours; run it: python {file}")
+    print(f"{test}: what it has to do; run it after each change: pytest {test}")
 
 
 def run_echo(options: argparse.Namespace) -> None:

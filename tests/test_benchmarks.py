@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import echo, processes, results, show, work
+from benchmarks import costs, echo, processes, results, show, work
 from benchmarks.catalogue import LIMIT, OURS, PEERS, Series, installed
 from benchmarks.processes import Failed, Process, python
 
@@ -122,6 +122,26 @@ def is_running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+# What is counted
+
+
+def test_a_sleep_of_no_time_asks_for_memory_once_and_for_no_system_call():
+    if not echo.has_compiler():
+        pytest.skip("needs a C compiler")
+    assert round(costs.allocations(OURS, "syscall")) == 1
+    assert round(costs.allocations("asyncio", "spawn")) > round(costs.allocations(OURS, "spawn")) > 1
+    if echo.can_trace():
+        assert costs.system_calls(OURS, "syscall") == 0
+        assert costs.system_calls("asyncio", "spawn") > 1
+
+
+def test_the_architecture_says_what_an_operation_costs():
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    _, _, table = text.partition("`python -m tests.benchmarks.costs`")
+    said = {name: what for name, what in costs.OPERATIONS.items() if f"| {what} |" in table}
+    assert said == costs.OPERATIONS
 
 
 # The results

@@ -151,12 +151,12 @@ def has_compiler() -> bool:
 
 
 @cache
-def compiled(name: str) -> str:
+def compiled(name: str, *options: str) -> str:
     """Compile a C program; return where it is."""
     if not has_compiler():
         raise Failed(f"{name} needs a C compiler, called cc")
     program = str(Path(BUILT.name, name.removesuffix(".c")))
-    _ = subprocess.run(["cc", "-O2", "-o", program, str(HERE / name)], check=True)
+    _ = subprocess.run(["cc", "-O2", *options, "-o", program, str(HERE / name)], check=True)
     return program
 
 
