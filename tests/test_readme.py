@@ -30,7 +30,7 @@ from programs import finished
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     *("README.md", "ARCHITECTURE.md", "demos/lessons/README.md", "demos/lessons/README.ko.md"),
-    *("demos/extend/README.md", "demos/stages/README.md"),
+    *("demos/extend/README.md", "demos/stages/README.md", "demos/policies/README.md"),
 )
 LISTING = re.compile(
     r"^(?:<!-- *(?P<what>.*?) *-->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from .catalogue import OURS, Benchmark, Series, Values
-from .processes import Failed, Process, python
+from .processes import PATIENCE, Failed, Process, python
 
 HERE = Path(__file__).parent
 SERVERS = (
@@ -47,7 +47,7 @@ class Echo(Benchmark):
             for peer in peers:
                 server, port = start(peer)
                 running.enter_context(server)
-                pairs.append((server, running.enter_context(load(port, self.connections, self.size))))
+                pairs.append((server, running.enter_context(load(peer, port, self.connections, self.size))))
             for _, clients in pairs:  # the first time does not count
                 clients.ask("0.1")
             calls = {server.name: traced(server, clients) for server, clients in pairs} if can_trace() else {}
@@ -76,11 +76,11 @@ class Idle(Benchmark):
         found: dict[str, tuple[float, list[tuple[float, float]]]] = {}
         for peer in peers:
             server, port = start(peer)
-            with server, load(port, 1, 1024) as clients:
+            with server, load(peer, port, 1, 1024) as clients:
                 clients.ask("0.1")
                 before = memory_of(server.pid)
-                with load(port, IDLE, 1) as idle:
-                    idle.ask("0")  # each is served once
+                with load(peer, port, IDLE, 1) as idle:
+                    idle.ask("0", patience=4 * PATIENCE)  # each is served once
                     held = (memory_of(server.pid) - before) / IDLE
                     found[peer] = held, [one_among_many(server, clients) for _ in range(rounds)]
         for number in range(rounds):
@@ -130,15 +130,15 @@ def start(peer: str) -> tuple[Process, int]:
         raise
 
 
-def load(port: int, connections: int, size: int) -> Process:
-    """Start the clients of a server, and let them connect."""
+def load(peer: str, port: int, connections: int, size: int) -> Process:
+    """Start the clients of a peer's server, and let them connect. What goes wrong with them is the peer's."""
     arguments = (str(port), str(connections), str(size))
     if has_compiler():
-        clients = Process("the load", compiled("load.c"), *arguments)
+        clients = Process(peer, compiled("load.c"), *arguments)
     else:
-        clients = python("the load", "-m", "tests.benchmarks.load", *arguments)
+        clients = python(peer, "-m", "tests.benchmarks.load", *arguments)
     try:
-        assert clients.line() == "ready"
+        assert clients.line(patience=4 * PATIENCE) == "ready"
     except BaseException:
         clients.__exit__()
         raise

@@ -11,6 +11,7 @@ import sys
 
 SIZE = 65536
 LOCAL = "127.0.0.1"
+MOST = 12_000  # connections: the others have no bound
 
 
 def with_minisched() -> None:
@@ -20,7 +21,7 @@ def with_minisched() -> None:
         while data := (yield Read(conn, SIZE)):
             yield Write(conn, data)
 
-    run(serve(echo, LOCAL, 0, ready=lambda listener: say(listener.address[1])))
+    run(serve(echo, LOCAL, 0, max_connections=MOST, ready=lambda listener: say(listener.address[1])))
 
 
 def with_bare_epoll() -> None:
