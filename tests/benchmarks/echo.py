@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from .catalogue import OURS, Benchmark, Series, Values
-from .processes import PATIENCE, Failed, Process, python
+from .processes import PATIENCE, Failed, Process, Slow, python
 
 HERE = Path(__file__).parent
 SERVERS = (
@@ -80,7 +80,7 @@ class Idle(Benchmark):
                 clients.ask("0.1")
                 before = memory_of(server.pid)
                 with load(peer, port, IDLE, 1) as idle:
-                    idle.ask("0", patience=4 * PATIENCE)  # each is served once
+                    idle.ask("0", patience=20 * PATIENCE)  # each is served once
                     held = (memory_of(server.pid) - before) / IDLE
                     found[peer] = held, [one_among_many(server, clients) for _ in range(rounds)]
         for number in range(rounds):
@@ -138,7 +138,7 @@ def load(peer: str, port: int, connections: int, size: int) -> Process:
     else:
         clients = python(peer, "-m", "tests.benchmarks.load", *arguments)
     try:
-        assert clients.line(patience=4 * PATIENCE) == "ready"
+        assert clients.line(patience=20 * PATIENCE) == "ready"
     except BaseException:
         clients.__exit__()
         raise
@@ -188,9 +188,13 @@ def traced(server: Process, clients: Process) -> float:
             assert strace.stderr is not None
             if "attached" not in (said := strace.stderr.readline()):
                 raise Failed(f"strace: {said.strip()}")
-            messages = int(clients.ask(str(TRACED)).split()[0])
-            strace.send_signal(signal.SIGINT)
-            _ = strace.stderr.read()
+            try:
+                messages = int(clients.ask(str(TRACED)).split()[0])
+                strace.send_signal(signal.SIGINT)
+                _ = strace.wait(PATIENCE)
+            except (Slow, subprocess.TimeoutExpired):
+                strace.kill()  # a thousand threads, say, each of which stops at each call
+                raise Slow(f"{server.name}: it takes more than {PATIENCE} s to count its system calls") from None
         *_, total = report.read().strip().splitlines()
     return int(total.split()[3]) / messages  # after the share of the time, seconds, and usecs a call
 

@@ -73,7 +73,8 @@ def grouped(axis: Any, results: Results, names: list[str], labels: list[str]) ->
     axis.set_yscale("log")
     axis.axhline(1, color="black", linewidth=1)
     axis.set_xticks(range(len(names)), labels, rotation=20, ha="right")
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}x")
+    for set_formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        set_formatter(lambda value, _: f"{value:g}x" if value < 2 or value in (2, 3, 5) or value >= 10 else "")
     axis.legend(fontsize="x-small", ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.18))
 
 
