@@ -194,8 +194,9 @@ def new_syscall(options: argparse.Namespace) -> None:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
-    print(f"{file}: a syscall that works, to be changed into yours; run it: python {file}")
-    print(f"{test}: what it has to do; run it after each change: pytest {test}")
+    python = os.path.relpath(sys.executable)  # as it is called here: `python` may be another one, or none
+    print(f"{file}: a syscall that works, to be changed into yours; run it: {python} {file}")
+    print(f"{test}: what it has to do; run it after each change: {python} -m pytest {test}")
 
 
 def run_echo(options: argparse.Namespace) -> None:

@@ -356,6 +356,14 @@ def test_every_file_that_the_architecture_names_exists():
     assert not [name for name in sorted(named) if not any((place / name).is_file() for place in places)]
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "demos").rglob("*.py")), ids=lambda file: file.name)
+def test_every_file_of_the_demos_begins_with_what_it_shows_and_how_to_run_it(file):
+    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    first, *rest = text.split("\n")
+    assert first.endswith((".", "?")) and not (rest and rest[0]), first
+    assert re.search(r"^Shows: ", text, re.MULTILINE) and re.search(r"^Run it: +\S", text, re.MULTILINE)
+
+
 def test_every_test_and_benchmark_that_a_document_names_exists():
     tests = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("*.py"))
     for document in ("ARCHITECTURE.md", "README.md", "CONTRIBUTING.md"):

@@ -30,6 +30,7 @@ def passes(folder, name):
 def test_what_it_writes_runs_and_passes_its_test(tmp_path, name, module):
     done = new(tmp_path, name)
     assert (done.returncode, done.stderr) == (0, "")
+    assert f"run it: {os.path.relpath(sys.executable, tmp_path)} {module}.py" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {f"{module}.py", f"test_{module}.py"}
     result = finished(f"{module}.py", cwd=tmp_path)
     assert (result.returncode, result.stdout.splitlines()[0]) == (0, "2 wait for tea")
