@@ -6,7 +6,8 @@ A listing is a fenced block; an HTML comment on the line before says what it is:
 - ```python with `<!-- from PATH -->`: these lines stand in that file;
 - any other with `<!-- prints -->`: what the Python listing before it prints;
 - any other with `<!-- printed by COMMAND -->`: what that prints, `minisched` or `python` with its arguments;
-- ```sh: commands. The first two of README.md set up the echo server and the tests.
+- ```sh: commands. The first two of README.md set up the echo server and the tests; those of the demos are run
+  where the project is installed.
 """
 
 from __future__ import annotations
@@ -136,6 +137,19 @@ Listen.handle = handle
         assert running.echoes(b"hello")
         assert running.interrupted() == -signal.SIGINT
     assert running.errors.rstrip().endswith("KeyboardInterrupt")
+
+
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if document.startswith("demos/")])
+def test_the_commands_of_the_demos_succeed(document, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    blocks = [listing.text for listing in listings(document) if listing.language == "sh"]
+    assert blocks
+    for command in "".join(blocks).splitlines():
+        done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, timeout=SECONDS)
+        assert done.returncode == (1 if command.startswith("diff ") else 0), (command, done.stderr)
 
 
 # The commands, in a fresh clone.
