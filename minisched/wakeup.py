@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 CALLERS = [one.__code__ for one in (Kernel.turns, Task.throw_in, Task.cancel_in, Kernel.close_body)]
 
 
+def see_to_signals() -> None:
+    """Run the handlers of signals that have come, now.
+
+    Python does that between two lines. But in a process that 3.13.0 has forked in another
+    thread than the first, it is only done where Python looks for them itself, as in this call.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        _ = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 class Wakeup(Service):
     """The loop's alarm clock. `wake` and `call` may be used from any thread, and in a signal handler."""
 
@@ -64,12 +74,18 @@ class Wakeup(Service):
 
     def ready(self) -> None:
         """Take the bytes; what was asked for is done by `run_calls`."""
+        signals = b""  # their numbers; a call of `wake` is a 0
         try:
-            while len(self.receiver.recv(4096)) == 4096:
-                pass
+            while True:
+                data = self.receiver.recv(4096)
+                signals = data.strip(b"\0") or signals
+                if len(data) < 4096:
+                    break
         except (BlockingIOError, InterruptedError):
             pass
         self.kernel.service(Poller).wait(self.entry, READ, self)
+        if signals:
+            see_to_signals()
 
     def run_calls(self) -> None:
         """Do what other threads have asked for so far."""
