@@ -222,8 +222,8 @@ scopes: a scope may be entered twice
 + if False:
 
 scopes: a scope entered after a cancellation is not told
--     scope.cause = scope.visible()
-+     pass
+-             self.cause = self.visible()
++             pass
 
 family: the failure of a kept child that nobody joins is lost
 - not (task.keep and task in self.joiners)
