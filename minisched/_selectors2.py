@@ -40,12 +40,10 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Key(Protocol):
-        """What `select` says of a file: its number and what was registered with it."""
+        """What `select` says of a file: its number."""
 
         @property
         def fd(self) -> int: ...
-        @property
-        def data(self) -> Any: ...
 
     class Selector(Protocol):
         """The shape that `run(selector=...)` takes: the standard library's selectors have it too."""
@@ -61,8 +59,8 @@ BY_SELECT = (selectors2.SelectSelector, selectors.SelectSelector)
 READ: int = selectors2.EVENT_READ
 WRITE: int = selectors2.EVENT_WRITE
 AT_ONCE = 1024  # events of one look
-IN: int = getattr(select, "EPOLLIN", 0)
-OUT: int = getattr(select, "EPOLLOUT", 0)
+IN: int = getattr(select, "EPOLLIN", 1)
+OUT: int = getattr(select, "EPOLLOUT", 4)
 NAMES = ("SelectSelector", "PollSelector", "EpollSelector", "DevpollSelector", "KqueueSelector")
 
 
@@ -75,26 +73,37 @@ def default_selector() -> Selector:
     return Epoll()
 
 
-if hasattr(selectors2, "EpollSelector"):
+Base: Any = getattr(selectors2, "EpollSelector", object)
 
-    class Epoll(selectors2.EpollSelector):  # pyright: ignore[reportUntypedBaseClass]
-        """selectors2's, with a shorter `select`, which is most of what a loop does while nothing is ready."""
 
-        def select(self, timeout: float | None = None) -> list[tuple[Key, int]]:
-            """Wait up to `timeout` seconds (None: any) for files; return those that are ready, with their events."""
-            keys = self._fd_to_key
-            seconds = -1.0 if timeout is None else ceil(timeout * 1000) * 0.001 if timeout > 0 else 0.0
-            # Python goes on by itself after a signal (PEP 475). At most so many at once: it makes room for all.
-            found = self._epoll.poll(seconds, min(len(keys), AT_ONCE) or 1)
-            return [
-                (keys[fd], READ if mask == IN else events_of(mask) & keys[fd].events)
-                for fd, mask in found
-                if fd in keys  # epoll goes on about a number that was closed while a copy of it is open
-            ]
+class Epoll(Base):
+    """selectors2's, which says more shortly what is ready: that is most of what a loop does while no task is."""
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait up to `timeout` seconds (None: any) for files; return the numbers that are ready, and epoll's masks.
+
+        There may be numbers among them that nobody has registered: epoll
+        goes on about one that was closed while a copy of it is open.
+        """
+        seconds = -1.0 if timeout is None else ceil(timeout * 1000) * 0.001 if timeout > 0 else 0.0
+        # Python goes on by itself after a signal (PEP 475). At most so many at once: it makes room for all.
+        return self._epoll.poll(seconds, min(len(self._fd_to_key), AT_ONCE) or 1)
+
+
+def poll_of(selector: Selector) -> Callable[[float | None], list[tuple[int, int]]]:
+    """Return what asks a selector which numbers are ready, as its `select` does, with epoll's masks."""
+    if type(selector) is Epoll:  # what is derived from it may have a `select` of its own
+        return selector.poll
+    return lambda timeout: [(key.fd, mask_of(events)) for key, events in selector.select(timeout)]
+
+
+def mask_of(events: int) -> int:
+    """Return events as epoll has them."""
+    return (IN if events & READ else 0) | (OUT if events & WRITE else 0)
 
 
 def events_of(mask: int) -> int:
-    """Return what epoll's events mean; an error is both."""
+    """Return what epoll's mask means; an error is both."""
     return (READ if mask & ~OUT else 0) | (WRITE if mask & ~IN else 0)
 
 
@@ -106,7 +115,7 @@ def selectors_of_platform() -> dict[str, Callable[[], Selector]]:
     return found
 
 
-def set_events(selector: Selector, fd: int, was: int, events: int, data: object) -> None:
+def set_events(selector: Selector, fd: int, was: int, events: int) -> None:
     """Register `fd` for `events` where it was registered for `was` (0: not at all).
 
     OSError or ValueError if it can't be polled; it is not registered then.
@@ -115,10 +124,10 @@ def set_events(selector: Selector, fd: int, was: int, events: int, data: object)
         _ = select.select([fd], [], [], 0)  # raises ValueError for a number over FD_SETSIZE
     try:
         try:
-            _ = (selector.modify if was else selector.register)(fd, events, data)
+            _ = (selector.modify if was else selector.register)(fd, events)
         except KeyError:  # something else holds a key for this number, and its file is gone
             discard(selector, fd)
-            _ = selector.register(fd, events, data)
+            _ = selector.register(fd, events)
     except (OSError, ValueError):
         discard(selector, fd)
         raise

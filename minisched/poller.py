@@ -21,7 +21,7 @@ import os
 from _weakref import ref  # `weakref` is slow to import
 from math import inf
 
-from ._selectors2 import READ, WRITE, default_selector, discard, set_events
+from ._selectors2 import IN, READ, WRITE, default_selector, discard, events_of, poll_of, set_events
 from .errors import BusyError
 from .kernel import Kernel, Service, Task
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any, Protocol
 
-    from ._selectors2 import Key, Selector
+    from ._selectors2 import Selector
 
     class Waiter(Protocol):
         """Who waits for a file. `task` is None for one that is no task."""
@@ -55,14 +55,16 @@ LOOK = 1.0  # seconds between two looks at whether the files of others are still
 class Entry:
     """What is known of one file number."""
 
-    __slots__ = ("events", "fd", "file", "lasting", "misses", "owner", "reader", "writer")
+    __slots__ = ("events", "fd", "file", "lasting", "misses", "owner", "poller", "reader", "since", "writer")
 
-    def __init__(self, fd: int, lasting: bool) -> None:
+    def __init__(self, poller: Poller, fd: int, lasting: bool) -> None:
+        self.poller = poller
         self.fd = fd
         self.lasting = lasting  # stays registered between waits
         self.file = None if lasting else identity(fd)  # which file the number had when the wait began
         self.owner: ref[Any] | None = None  # the socket of ours that has this number
         self.events = 0  # what the selector watches for
+        self.since = inf  # the last look before that began; not of one that is watched for one wait
         self.misses = 0
         self.reader: Waiter | None = None
         self.writer: Waiter | None = None
@@ -78,9 +80,11 @@ class Poller(Service):
     def __init__(self, kernel: Kernel, selector: Selector | None = None) -> None:
         super().__init__(kernel)
         self.selector = default_selector() if selector is None else selector
+        self.poll = poll_of(self.selector)
         self.entries: dict[int, Entry] = {}
-        self.waiting = 0  # tasks
-        self.silent = 0  # files that have to be looked at only to end a wait
+        self.looks = 0  # so far
+        self.waiting = 0  # waiters
+        self.silent = 0  # of these, who is no task, and has to be told only to end a wait
         self.foreign: dict[Entry, None] = {}  # those that are watched for one wait
         self.looked = -inf  # when these were looked at
         self.vain = 0  # waits
@@ -88,7 +92,7 @@ class Poller(Service):
     def entry(self, fd: int, *, lasting: bool = False) -> Entry:
         """Return the entry of `fd`. A lasting one is asked for once, by the socket that owns the number."""
         entry = self.entries.get(fd)
-        return Entry(fd, lasting) if entry is None or lasting or entry.lasting else entry
+        return Entry(self, fd, lasting) if entry is None or lasting or entry.lasting else entry
 
     def wait(self, entry: Entry, direction: int, waiter: Waiter) -> None:
         """Tell `waiter`, once, when the file is ready. OSError or ValueError if it can't be polled; BusyError."""
@@ -100,8 +104,7 @@ class Poller(Service):
             entry.reader = waiter
         else:
             entry.writer = waiter
-        if waiter.task is not None:
-            self.waiting += 1
+        self.waiting += 1
 
     def forget(self, entry: Entry, direction: int) -> None:
         """End a task's wait."""
@@ -113,7 +116,7 @@ class Poller(Service):
         """Forget a file that is about to be closed, or has been: who waits for it gets ClosedError."""
         waiters = [waiter for waiter in (entry.reader, entry.writer) if waiter is not None]
         entry.reader = entry.writer = None
-        self.waiting -= sum(waiter.task is not None for waiter in waiters)
+        self.waiting -= len(waiters)
         self._watch(entry, 0)
         for waiter in waiters:
             waiter.closed()
@@ -132,10 +135,12 @@ class Poller(Service):
                 if other is not None:  # left by a file that is gone: the number is reused
                     self.drop(other)
                 self.entries[entry.fd] = entry
-                if not entry.lasting:
+                if entry.lasting:
+                    entry.since = self.looks
+                else:
                     self.foreign[entry] = None
             try:
-                set_events(self.selector, entry.fd, was, events, entry)
+                set_events(self.selector, entry.fd, was, events)
             except BaseException:
                 self.drop(entry)
                 raise
@@ -152,18 +157,21 @@ class Poller(Service):
         # While tasks are ready, and only files are watched that are there to end a wait, that is a system call in vain.
         in_vain = timeout == 0 and len(self.entries) <= self.silent and self.kernel.ready
         events = [] if in_vain else self._ask(timeout)
-        for key, mask in events:
-            entry: Entry = key.data
-            if mask != READ or not entry.lasting:
-                self.tell(entry, mask)
+        self.looks = looks = self.looks + 1
+        entries = self.entries
+        for fd, mask in events:
+            entry = entries.get(fd)
+            if entry is None:
+                continue
+            if mask != IN or entry.since >= looks:
+                self.tell(entry, events_of(mask) & entry.events)
                 continue
             waiter = entry.reader  # what happens nearly always: a socket of ours can be read
             if waiter is None:
                 self._missed(entry, READ)
                 continue
             entry.reader, entry.misses = None, 0
-            if waiter.task is not None:
-                self.waiting -= 1
+            self.waiting -= 1
             waiter.ready()
         if self.kernel.watch is not None:
             self.kernel.watch.poll(timeout, len(events))
@@ -173,6 +181,8 @@ class Poller(Service):
         """Tell who waits for these events."""
         if entry.file is not None and entry.file != identity(entry.fd):
             return self.drop(entry)  # a selector that goes by numbers speaks of who has this one now
+        if entry.since == self.looks:
+            return None  # it is not what was ready that has this number now
         missed = mask & ~entry.wanted()
         for direction in (READ, WRITE):
             waiter = self._taken(entry, direction) if mask & direction else None
@@ -204,14 +214,14 @@ class Poller(Service):
             waiter, entry.reader = entry.reader, None
         else:
             waiter, entry.writer = entry.writer, None
-        if waiter is not None and waiter.task is not None:
+        if waiter is not None:
             self.waiting -= 1
         return waiter
 
-    def _ask(self, timeout: float | None) -> list[tuple[Key, int]]:
+    def _ask(self, timeout: float | None) -> list[tuple[int, int]]:
         look = bool(self.foreign) and (timeout is None or timeout > LOOK)
         try:
-            events = self.selector.select(LOOK if look else timeout)
+            events = self.poll(LOOK if look else timeout)
             if look and not events:
                 self.vain = 0  # it ended early for a reason
                 _ = self._drop_the_closed(self.foreign)
@@ -252,10 +262,10 @@ class Poller(Service):
         except (TypeError, OSError):
             return  # it can't be made like that, or not now
         self.selector.close()
-        self.selector = selector
+        self.selector, self.poll = selector, poll_of(selector)
         for entry in list(self.entries.values()):
             try:
-                set_events(self.selector, entry.fd, 0, entry.events, entry)
+                set_events(self.selector, entry.fd, 0, entry.events)
             except (OSError, ValueError):
                 self.drop(entry)
 
@@ -274,7 +284,7 @@ class Poller(Service):
 
     def pending(self) -> int:
         """Return how many tasks wait for a file: each may be woken from outside. O(1): it is asked at each wait."""
-        return self.waiting
+        return self.waiting - self.silent
 
     def abandon(self) -> None:
         """Be in a process that was forked: what the selector watches is the first process's, and is left alone."""
@@ -284,6 +294,7 @@ class Poller(Service):
         self.foreign.clear()
         self.selector.close()
         self.selector = default_selector()
+        self.poll = poll_of(self.selector)
 
     def close(self) -> None:
         """Close the selector."""

@@ -92,7 +92,9 @@ class Wakeup(Service):
         for _ in range(len(self.calls)):
             _ = self.calls.popleft()()
 
-    def closed(self) -> None: ...
+    def closed(self) -> None:
+        """Be told that the number was closed behind our back: nothing is waited for any more."""
+        self.kernel.service(Poller).silent -= 1
 
     def pending(self) -> int:
         """Return how much is asked for that the loop has not come to yet."""

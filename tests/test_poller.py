@@ -300,6 +300,28 @@ def test_the_new_file_of_a_reused_number_is_not_taken_for_the_old(poller, was, n
     assert (old.heard, new.heard) == (["closed"], ["ready"])
 
 
+def test_a_number_that_is_reused_while_others_are_told_is_not_told_of_the_old_files_event(poller):
+    def reuse():
+        poller.drop(poller.entries[8])
+        poller.wait(poller.entry(8, lasting=True), READ, new)
+
+    old, new = Who(), Who()
+    poller.wait(poller.entry(7, lasting=True), READ, Who(then=reuse))
+    poller.wait(poller.entry(8, lasting=True), READ, old)
+    assert happens(poller, (7, READ), (8, READ)) == 2
+    assert (old.heard, new.heard) == (["closed"], [])
+    happens(poller, (8, READ))
+    assert new.heard == ["ready"]
+
+
+def test_a_number_that_is_dropped_while_others_are_told_is_passed_over(poller):
+    other = Who()
+    poller.wait(poller.entry(7, lasting=True), READ, Who(then=lambda: poller.drop(poller.entries[8])))
+    poller.wait(poller.entry(8, lasting=True), READ, other)
+    assert happens(poller, (7, READ), (8, READ)) == 2
+    assert other.heard == ["closed"]
+
+
 def test_what_the_selector_refuses_is_not_kept(poller):
     poller.selector.refuses = PermissionError()
     with pytest.raises(PermissionError):
@@ -353,6 +375,7 @@ def test_pending_counts_the_tasks_and_nobody_else(poller):
     poller.wait(poller.entry(7), READ, one)
     poller.wait(poller.entry(8), WRITE, two)
     poller.wait(poller.entry(9), READ, Who())
+    poller.silent += 1  # as who is no task says of itself
     assert poller.pending() == 2
     assert list(poller.tasks()) == [one.task, two.task]
     assert len(list(poller.waiters())) == 3

@@ -471,3 +471,13 @@ def test_what_another_thread_has_asked_for_is_done_before_a_deadlock_is_declared
             return
 
     run(main())
+
+
+def test_a_deadlock_is_seen_when_the_wakeup_is_closed_behind_our_back():
+    def main():
+        wakeup = yield the_wakeup()
+        yield Ask(lambda kernel: kernel.service(Poller).drop(wakeup.entry))
+        yield Sleep(float("inf"))
+
+    with pytest.raises(minisched.Deadlock):
+        run(main())
