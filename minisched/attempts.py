@@ -33,21 +33,20 @@ def attempt(
     long as it would block, with `wants` set where that is for another direction
     than `direction`. The action is never cut: it happened, or it is cancelled.
     """
-    trying = Trying(kernel, task, file, direction, action)
+    trying = Trying(task, file, direction, action)
     return trying.wait() if wait_first else trying.start()
 
 
 class Attempt:
     """Something that a task wants done to a file: what waits for that, and the undo of the wait."""
 
-    __slots__ = ("direction", "file", "kernel", "task", "waits")
+    __slots__ = ("file", "task", "waits")
+    direction: int  # of what is to be done
 
-    def __init__(self, kernel: Kernel, task: Task, file: File, direction: int) -> None:
-        self.kernel = kernel
+    def __init__(self, task: Task, file: File) -> None:
         self.task = task
         self.file = file
-        self.direction = direction
-        self.waits = direction  # what it waits for now
+        self.waits = self.direction  # what it waits for now
 
     def action(self) -> Any:
         """Do it and return the answer; BlockingIOError if that can't be done now."""
@@ -55,7 +54,7 @@ class Attempt:
 
     def start(self) -> Any:
         """Do it now, or park the task until it can be done."""
-        if self.file.busy(self.kernel, self.direction):
+        if self.file.busy(self.task.kernel, self.direction):
             raise busy(self.file, self.direction)
         try:
             return self.action()
@@ -66,12 +65,12 @@ class Attempt:
     def wait(self) -> Any:
         """Park the task until it can be done."""
         try:
-            self.file.watch(self.kernel, self.waits, self)
+            self.file.watch(self.task.kernel, self.waits, self)
         except BusyError:
             raise busy(self.file, self.waits) from None
         except PermissionError:  # epoll's word for a regular file, which is always ready
             return self._insist()
-        self.kernel.park(self.task, self)
+        self.task.kernel.park(self.task, self)
         return None
 
     def _insist(self) -> Any:
@@ -88,36 +87,37 @@ class Attempt:
         except BlockingIOError as error:
             self._wait_again(getattr(error, "wants", self.direction))
         except BaseException as error:
-            self.kernel.throw(self.task, error)
+            self.task.kernel.throw(self.task, error)
         else:
-            self.kernel.resume(self.task, value)
+            self.task.kernel.resume(self.task, value)
 
     def _wait_again(self, direction: int) -> None:
         try:
             self.waits = direction
-            self.file.watch(self.kernel, direction, self)
+            self.file.watch(self.task.kernel, direction, self)
         except Exception as error:
-            self.kernel.throw(self.task, error)
+            self.task.kernel.throw(self.task, error)
 
     def closed(self) -> None:
         """End the wait: the file was closed."""
         text = f"{describe(self.file)} was closed while task {self.task.name!r} waited for it"
-        self.kernel.throw(self.task, ClosedError(text))
+        self.task.kernel.throw(self.task, ClosedError(text))
 
     def __call__(self) -> object:
         """Undo the wait; return how far the action came."""
-        self.file.unwatch(self.kernel, self.waits)
+        self.file.unwatch(self.task.kernel, self.waits)
         return None
 
 
 class Trying(Attempt):
     """An attempt to call a function."""
 
-    __slots__ = ("action",)
+    __slots__ = ("action", "direction")
 
-    def __init__(self, kernel: Kernel, task: Task, file: File, direction: int, action: Callable[[], Any]) -> None:
-        super().__init__(kernel, task, file, direction)
+    def __init__(self, task: Task, file: File, direction: int, action: Callable[[], Any]) -> None:
+        self.direction = direction
         self.action = action
+        super().__init__(task, file)
 
 
 def busy(file: File, direction: int) -> BusyError:

@@ -18,7 +18,7 @@ Not here: what waits (`attempts`); opening regular files, which needs a thread; 
 from __future__ import annotations
 
 from .attempts import Attempt, busy
-from .errors import ClosedError
+from .errors import BusyError, ClosedError
 from .foreign import Foreign, as_file, describe
 from .kernel import Kernel, Syscall, Task
 from .poller import READ, WRITE, Poller
@@ -53,17 +53,27 @@ class Read(Syscall[bytes]):
         except AttributeError:  # it is none of ours
             file = Foreign(file)
             wait_first = file.short
-        if wait_first:
-            return Reading(kernel, task, file, size).wait()
-        if file.busy(kernel, READ):
-            raise busy(file, READ)
-        try:
-            data = file.try_read(size)
-        except BlockingIOError as error:
-            return Reading(kernel, task, file, size, waits=getattr(error, "wants", READ)).wait()
-        file.short = len(data) < size
-        file.active = True
-        return data
+        waits = READ
+        if not wait_first:
+            if file.busy(kernel, READ):
+                raise busy(file, READ)
+            try:
+                data = file.try_read(size)
+            except BlockingIOError as error:
+                waits = getattr(error, "wants", READ)
+            else:
+                file.short = len(data) < size
+                file.active = True
+                return data
+        reading = Reading()  # pyright: ignore[reportCallIssue]
+        reading.task, reading.file = task, file
+        reading.size, reading.waits = size, waits
+        try:  # as `wait` does it, which is called for what seldom happens only
+            _ = file.watch(kernel, waits, reading)
+        except (BusyError, PermissionError):
+            return reading.wait()
+        kernel.park(task, reading)
+        return None
 
     def __repr__(self) -> str:
         return f"Read({describe(self.file)}, {self.size})"
@@ -90,20 +100,22 @@ class Write(Syscall[int]):
                 data = memoryview(data).cast("B")
             except TypeError:
                 raise TypeError(f"Write takes bytes, not {type(data).__name__}; a str is encoded first") from None
-        if not hasattr(file, "try_write"):
+        try:
+            _ = file.short
+        except AttributeError:  # it is none of ours
             file = Foreign(file)
             if file.blocking:
-                return Writing(kernel, task, file, data).wait()
+                return Writing(task, file, data).wait()
         if file.busy(kernel, WRITE):
             raise busy(file, WRITE)
         try:
             written = file.try_write(data)
         except BlockingIOError as error:
-            return Writing(kernel, task, file, data, waits=getattr(error, "wants", WRITE)).wait()
+            return Writing(task, file, data, waits=getattr(error, "wants", WRITE)).wait()
         file.active = True
         if written == len(data):  # most often it is all, and there is nothing to be kept
             return written
-        return Writing(kernel, task, file, data, written).wait()
+        return Writing(task, file, data, written).wait()
 
     def __repr__(self) -> str:
         try:
@@ -124,7 +136,7 @@ class WaitReadable(Syscall[None]):
         self.file = file
 
     def handle(self, kernel: Kernel, task: Task) -> None:
-        Waiting(kernel, task, as_file(self.file), self.direction).wait()
+        Waiting(task, as_file(self.file), self.direction).wait()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({describe(self.file)})"
@@ -174,15 +186,10 @@ class Reading(Attempt):
     """
 
     __slots__ = ("size",)
-
-    def __init__(self, kernel: Kernel, task: Task, file: File, size: int, waits: int = READ) -> None:
-        # What the base class does: to call that takes as long as all the rest.
-        self.kernel = kernel
-        self.task = task
-        self.file = file
-        self.direction = READ
-        self.waits = waits
-        self.size = size
+    direction = READ
+    size: int
+    # Who makes one sets the fields: to call an `__init__` takes as long as all the rest of a Read that waits.
+    __init__ = object.__init__  # type: ignore[assignment]
 
     def action(self) -> bytes:
         """Read what there is."""
@@ -192,16 +199,29 @@ class Reading(Attempt):
         file.active = True
         return data
 
+    def ready(self) -> None:
+        """Try again, as the base class has it, in one call in place of two."""
+        file, task = self.file, self.task
+        try:
+            data = file.try_read(self.size)
+        except BlockingIOError as error:
+            self._wait_again(getattr(error, "wants", READ))
+        except BaseException as error:
+            task.kernel.throw(task, error)
+        else:
+            file.short = len(data) < self.size
+            file.active = True
+            task.kernel.resume(task, data)
+
 
 class Writing(Attempt):
     """A Write: each attempt writes on, and it is done once all is written."""
 
     __slots__ = ("data", "written")
+    direction = WRITE
 
-    def __init__(
-        self, kernel: Kernel, task: Task, file: File, data: Bytes, written: int = 0, waits: int = WRITE
-    ) -> None:
-        super().__init__(kernel, task, file, WRITE)
+    def __init__(self, task: Task, file: File, data: Bytes, written: int = 0, waits: int = WRITE) -> None:
+        super().__init__(task, file)
         self.waits = waits
         self.data = data
         self.written = written
@@ -217,14 +237,18 @@ class Writing(Attempt):
 
     def __call__(self) -> object:
         """Undo the wait; return how much was written."""
-        self.file.unwatch(self.kernel, self.waits)
+        self.file.unwatch(self.task.kernel, self.waits)
         return self.written
 
 
 class Waiting(Attempt):
     """A WaitReadable: what is to be done is nothing, once the file is ready."""
 
-    __slots__ = ()
+    __slots__ = ("direction",)
+
+    def __init__(self, task: Task, file: File, direction: int) -> None:
+        self.direction = direction
+        super().__init__(task, file)
 
     def action(self) -> None:
         """Do nothing."""

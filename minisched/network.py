@@ -61,7 +61,7 @@ class Socket(socket.socket):
     Its blocking methods raise an error that says what to yield instead.
     """
 
-    __slots__ = ("_entry", "_poller", "active", "bound", "peer", "short")
+    __slots__ = ("_entry", "active", "bound", "peer", "short")
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None, peer: Any = None
@@ -73,7 +73,6 @@ class Socket(socket.socket):
         self.active = False  # something came or went, since this was last set
         self.bound: tuple[str, int, int, int] | None = None  # a Unix path that was made, by whom, and which file it is
         self._entry: Entry | None = None
-        self._poller: Poller | None = None
 
     try_read = socket.socket.recv
     try_write = socket.socket.send
@@ -144,19 +143,27 @@ class Socket(socket.socket):
 
     def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> None:
         """Have `waiter` told when this socket is ready, until `unwatch`."""
-        poller, entry = self._poller, self._entry
-        if entry is None or poller is None or poller.kernel is not kernel:
-            if self.fileno() < 0:
-                raise ClosedError("the socket is closed")
-            poller = self._poller = kernel.service(Poller)
-            entry = self._entry = poller.entry(self.fileno(), lasting=True)
-            entry.owner = ref(self)
-        poller.wait(entry, direction, waiter)
+        entry = self._entry
+        if entry is None or entry.poller.kernel is not kernel:
+            entry = self._enter(kernel)
+        if direction == READ and entry.reader is None and entry.events & READ:  # as the poller has it, without the call
+            entry.reader = waiter
+            entry.poller.waiting += 1
+        else:
+            entry.poller.wait(entry, direction, waiter)
+
+    def _enter(self, kernel: Kernel) -> Entry:
+        """Become known to a run's poller."""
+        if self.fileno() < 0:
+            raise ClosedError("the socket is closed")
+        entry = self._entry = kernel.service(Poller).entry(self.fileno(), lasting=True)
+        entry.owner = ref(self)
+        return entry
 
     def unwatch(self, kernel: Kernel, direction: int) -> None:
         """End a task's wait for this direction."""
-        if self._poller is not None and self._entry is not None:
-            self._poller.forget(self._entry, direction)
+        if self._entry is not None:
+            self._entry.poller.forget(self._entry, direction)
 
     def close(self) -> None:
         """Close the socket; a task that waits for it gets ClosedError."""
@@ -181,9 +188,9 @@ class Socket(socket.socket):
         return self._entry is not None and self._entry.wanted() != 0
 
     def _leave(self) -> None:
-        if self._entry is not None and self._poller is not None:
+        if self._entry is not None:
             entry, self._entry = self._entry, None
-            self._poller.drop(entry)
+            entry.poller.drop(entry)
 
 
 class Network(Service):
