@@ -3,7 +3,8 @@
 Theory of operation. Three phases, over and over. *Wait*: ask the selector for files, not waiting
 at all if a task is ready, else until the next deadline; then do what signals and other threads
 have asked for. *Fire*: the timers that are due. *Run*: up to 61 turns, as Go and tokio do, fewer
-while they are slow. So neither a flood of ready tasks nor of ready files can starve the rest.
+while they are slow. While more than 61 tasks are ready, files are asked for once a round. So
+neither a flood of ready tasks nor of ready files can starve the rest.
 
 Invariants:
 1. Threads and signals take effect in Wait only.
@@ -45,8 +46,9 @@ if TYPE_CHECKING:
 
     Result = TypeVar("Result")
 
-BATCH = 61  # turns between two looks at files and timers
+BATCH = 61  # turns between two looks at timers
 SLOW = 0.002  # seconds that a batch should not exceed
+UNSEEN = 0.01  # seconds that files may not be looked at, while there is a task that is ready and has not had a turn
 
 FORKED = (
     "this process was forked inside a task, with the files, timers and tasks of the first: a run can't go on in both; "
@@ -127,6 +129,7 @@ class Loop:
             self.poller.close()
             raise
         self.batch = BATCH
+        self.turns_left, self.time_left = 0, 0.0  # until files are looked at again
         self.deadlock: Deadlock | None = None
         self.hooks = sys.get_asyncgen_hooks()
         self.generators: dict[ref[AsyncGenerator[Any, Any]], None] = {}  # those that were begun
@@ -157,12 +160,15 @@ class Loop:
     def _wait(self, main: Task) -> None:
         """Wait: files, then what threads and signals have asked for."""
         if self.kernel.ready:
-            _ = self.poller.select(0.0)
+            if self.turns_left <= 0 or self.time_left <= 0:
+                _ = self.poller.select(0.0)
+                self._looked()
         else:
             deadline = self.timers.next_deadline()
             if deadline is None and not any(service.pending() for service in self.kernel.services.values()):
                 return self._deadlocked(main)
             self.timers.clock.wait(self.poller.select, deadline)
+            self._looked()
         if self.poller.foreign:
             self.poller.look(self.timers.now())
         wakeup = self.wakeup
@@ -176,6 +182,15 @@ class Loop:
             self.family.interrupt(wakeup.interruption(), None)
         return None
 
+    def _looked(self) -> None:
+        """Let every task that is ready have its turn before files are looked at again, but for UNSEEN at most.
+
+        A look that comes sooner brings mostly what nobody waits for yet, again and again: of 1,000
+        busy connections, 16 events a message in place of one. (Go looks every 10 ms at least, too.)
+        """
+        self.turns_left = len(self.kernel.ready)
+        self.time_left = UNSEEN
+
     def _run_batch(self) -> None:
         """Run: a batch of turns, halved while it is slow (61 slow turns made timers 100 ms late)."""
         if not self.kernel.ready and self.kernel.fault is None:
@@ -184,7 +199,10 @@ class Loop:
         now = self.timers.now
         started = now()
         self.kernel.turns(self.batch)
-        if now() - started > SLOW:
+        took = now() - started
+        self.turns_left -= self.batch
+        self.time_left -= took
+        if took > SLOW:
             self.batch = max(self.batch // 2, 1)
         elif self.batch < BATCH:
             self.batch = min(self.batch * 2, BATCH)

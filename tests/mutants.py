@@ -354,6 +354,18 @@ loop: a batch stays small
 - min(self.batch * 2, BATCH)
 + self.batch
 
+loop: files are looked at after each batch
+- if self.turns_left <= 0 or self.time_left <= 0:
++ if True:
+
+loop: ready tasks keep files waiting
+- if self.turns_left <= 0 or self.time_left <= 0:
++ if self.turns_left <= 0:
+
+loop: files wait for 10 ms while few tasks are ready
+- if self.turns_left <= 0 or self.time_left <= 0:
++ if self.time_left <= 0:
+
 loop: who waits for a file counts for nothing
 - if deadline is None and not any(
 + if deadline is None or not any(
@@ -423,6 +435,22 @@ poller: a foreign file stays registered
 +             self._relax(entry)
 +         elif missed:
 
+poller: a reused number is told of what the old file had
+-         if entry.since == self.looks:
++         if False:
+
+poller: the event of a reused number is not looked at closely
+- if mask != IN or entry.since >= looks:
++ if mask != IN:
+
+poller: the new file of a reused number is never told
+- self.looks = looks = self.looks + 1
++ looks = self.looks
+
+poller: who is no task keeps a deadlock from being seen
+- return self.waiting - self.silent
++ return self.waiting
+
 poller: who waited for a reused number is not told
 -                     self.drop(other)
 +                     pass
@@ -436,7 +464,7 @@ files: a second writer may try
 + if False:
 
 files: what a short write left is lost
-- return Writing(kernel, task, file, data, written).wait()
+- return Writing(task, file, data, written).wait()
 + return written
 
 attempts: what came in vain is an answer
@@ -446,7 +474,7 @@ attempts: what came in vain is an answer
 +             self.kernel.resume(self.task) or str(
 
 attempts: an undone wait is still watched
-- self.file.unwatch(self.kernel, self.waits)
+- self.file.unwatch(self.task.kernel, self.waits)
 + pass
 
 waiting: who waits is woken in another thread, too
@@ -730,6 +758,10 @@ signals: one that comes between two waits is lost
 signals: to wait for one is a deadlock
 - return len(self.waiting)
 + return 0
+
+wakeup: a wakeup that is gone still counts
+- self.kernel.service(Poller).silent -= 1
++ pass
 
 wakeup: a second Ctrl-C is raised in our own lines
 - or called.f_code not in CALLERS:

@@ -35,7 +35,7 @@ from minisched import (
 from minisched._selectors2 import default_selector
 from minisched.errors import TaskCancelled
 from minisched.kernel import Scope
-from minisched.loop import BATCH, SLOW, forked, load
+from minisched.loop import BATCH, SLOW, UNSEEN, forked, load
 from minisched.poller import Poller
 from minisched.scopes import enter
 from minisched.wakeup import Wakeup
@@ -202,11 +202,58 @@ def test_slow_turns_are_interrupted_sooner_and_fast_ones_later_again():
     assert gaps[fast : fast + 7] == [2, 4, 8, 16, 32, 61, 61]
 
 
-def test_ready_tasks_do_not_starve_a_timer():
-    def spinner():
-        while True:
-            yield
+class Looks(Watcher):
+    """How many turns came between two looks at files; each takes `seconds` of `clock`'s time."""
 
+    def __init__(self, clock, seconds):
+        self.clock, self.seconds = clock, seconds
+        self.gaps = [0]
+
+    def turn(self, task):
+        self.clock.time += self.seconds
+        self.gaps[-1] += 1
+
+    def poll(self, timeout, events):
+        self.gaps.append(0)
+
+
+class Turned:
+    """A clock that only turns move on."""
+
+    time = 0.0
+
+    def now(self):
+        return self.time
+
+    def wait(self, select, deadline):
+        select(0.0)
+
+
+def spinner():
+    while True:
+        yield
+
+
+def crowd():
+    for _ in range(400):
+        yield Spawn(spinner(), daemon=True)
+    for _ in range(5):
+        yield
+
+
+def test_of_many_ready_tasks_each_has_its_turn_before_files_are_looked_at_again():
+    looks = Looks(Turned(), seconds=0.0)
+    run(crowd(), clock=looks.clock, watch=[looks], debug=False)
+    assert all(401 <= turns < 401 + BATCH for turns in looks.gaps[-4:-1]), looks.gaps
+
+
+def test_files_are_looked_at_every_10_ms_however_many_tasks_are_ready():
+    looks = Looks(Turned(), seconds=SLOW / 64)  # a batch is just not slow
+    run(crowd(), clock=looks.clock, watch=[looks], debug=False)
+    assert 0 <= max(looks.gaps) - UNSEEN / looks.seconds < BATCH
+
+
+def test_ready_tasks_do_not_starve_a_timer():
     def main():
         yield Spawn(spinner(), daemon=True)
         yield Sleep(0.01)
