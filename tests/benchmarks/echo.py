@@ -27,7 +27,7 @@ SERVERS = (
     *(OURS, "C epoll", "bare epoll", "uvloop protocol", "uvloop streams", "asyncio protocol", "asyncio streams"),
     *("gevent", "trio", "curio", "threads"),
 )
-SECONDS = 0.5  # of load in a round
+SECONDS = 1.0  # of load in a round; who uses the processor, the program or the system, is seen 250 times a second
 TRACED = 0.3  # seconds of load under strace
 IDLE = 10_000
 CALLED = {100: "100B", 1024: "1KB", 65536: "64KB"}

@@ -10,10 +10,11 @@ import matplotlib
 matplotlib.use("svg")  # nothing is shown on a screen
 from matplotlib import pyplot
 
-from .catalogue import LIMITS, OURS, PEERS
+from .catalogue import LIMIT, LIMITS, OURS, PEERS
 from .results import Results
 
 SHOWN = ("switch", "syscall", "spawn", "fan", "sleep", "timeout", "queue", "lock", "cancel", "memory", "import")
+STYLES = {OURS: "o-", LIMIT: "+--", "bare epoll": "+--", "asyncio": "x:", "asyncio streams": "x:"}  # of the curves
 COLOURS = dict(zip(PEERS, pyplot.get_cmap("tab20").colors, strict=False))
 WIDTH = 8.5  # inches
 
@@ -82,7 +83,7 @@ def scale(axis: Any, results: Results, curves: list[str]) -> None:
     """Draw how the cost of one operation grows with the number of tasks or connections."""
     for name in curves:
         points = [(int(one.partition("@")[2]), one) for one in results.values if one.partition("@")[0] == name]
-        for peer, style in ((OURS, "o-"), ("asyncio", "x:"), ("asyncio streams", "x:")):
+        for peer, style in STYLES.items():
             there = [(size, value) for size, one in points if (value := results.value(one, peer)) is not None]
             if there:
                 label = f"{peer}: {name.removeprefix('scale_')}"

@@ -118,7 +118,7 @@ def work(name: str, what: str, size: int, rounds: int = 21, unit: str = "us", *,
 def scale(name: str, what: str, work: str, sizes: tuple[int, ...]) -> Scale:
     """Return a benchmark of a figure at several numbers of tasks."""
     series = tuple(Series(f"{name}@{size}", f"{what}, {size:,} of them") for size in sizes)
-    return Scale(name, what, 3, (OURS, "asyncio"), work=work, sizes=sizes, series=series)
+    return Scale(name, what, 3, (OURS, LIMIT, "asyncio"), work=work, sizes=sizes, series=series)
 
 
 TASKS = (10, 100, 1_000, 10_000, 100_000, 1_000_000)

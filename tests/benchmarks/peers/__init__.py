@@ -11,5 +11,6 @@ from __future__ import annotations
 TASKS = 100  # that take turns
 DEADLINES = 0.2  # seconds: the sleepers' deadlines come within these
 DENSITY = 2e-6  # seconds for each sleeper, where their number varies
+SWITCHES = 20  # of each task, where their number varies: its beginning and end are in the figure, too
 LIMIT = 30  # seconds of a timeout that is never reached
 LONG = 3600  # seconds that nobody sleeps to the end

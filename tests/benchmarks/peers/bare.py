@@ -6,7 +6,7 @@ from collections import deque
 from time import perf_counter
 
 from ..rss import used_memory
-from . import TASKS
+from . import SWITCHES, TASKS
 
 
 def loop(ready: deque) -> None:
@@ -33,6 +33,10 @@ def body(turns):
 
 def switch(size):
     return timed(deque(body(size // TASKS) for _ in range(TASKS))) / size
+
+
+def scale_switch(tasks):
+    return timed(deque(body(SWITCHES) for _ in range(tasks))) / (tasks * SWITCHES)
 
 
 syscall = switch  # it has none

@@ -7,7 +7,7 @@ from random import Random
 from time import perf_counter, process_time
 
 from ..rss import used_memory
-from . import DEADLINES, DENSITY, LIMIT, LONG, TASKS
+from . import DEADLINES, DENSITY, LIMIT, LONG, SWITCHES, TASKS
 
 run = asyncio.run
 
@@ -31,13 +31,11 @@ def switch(size):
 
 
 def scale_switch(tasks):
-    turns = max(min(500_000 // tasks, 50), 5)
-
     async def body():
-        for _ in range(turns):
+        for _ in range(SWITCHES):
             await asyncio.sleep(0)
 
-    return taking_turns(body() for _ in range(tasks)) / (tasks * turns)
+    return taking_turns(body() for _ in range(tasks)) / (tasks * SWITCHES)
 
 
 syscall = switch  # it is what lets the others run

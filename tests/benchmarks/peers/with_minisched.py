@@ -8,7 +8,7 @@ from time import perf_counter, process_time
 from minisched import Cancel, CurrentTask, Join, JoinAll, Lock, Queue, Sleep, Spawn, Timeout, run
 
 from ..rss import used_memory
-from . import DEADLINES, DENSITY, LIMIT, LONG, TASKS
+from . import DEADLINES, DENSITY, LIMIT, LONG, SWITCHES, TASKS
 
 
 def taking_turns(bodies):
@@ -34,13 +34,11 @@ def switch(size):
 
 
 def scale_switch(tasks):
-    turns = max(min(500_000 // tasks, 50), 5)
-
     def body():
-        for _ in range(turns):
+        for _ in range(SWITCHES):
             yield
 
-    return taking_turns(body() for _ in range(tasks)) / (tasks * turns)
+    return taking_turns(body() for _ in range(tasks)) / (tasks * SWITCHES)
 
 
 def syscall(size):
