@@ -54,6 +54,21 @@ def test_processes_are_made_anew_where_that_is_asked_for_and_now_and_then_where_
     assert made == [LIMIT] * 3
 
 
+def test_no_process_is_left_when_one_breaks_off(monkeypatch):
+    made = []
+
+    def worker(peer):
+        broken = "raise SystemExit('no')" if peer == "trio" else "while True: print(input() and 1, flush=True)"
+        made.append(python(peer, "-c", broken))
+        return made[-1]
+
+    monkeypatch.setattr(work, "worker", worker)
+    for anew in (True, False):
+        with pytest.raises(Failed, match="trio: no"):
+            list(replace(WORKS[0], size=100, anew=anew).measure([OURS, "trio", "asyncio"], 1))
+    assert all(process.process.poll() is not None for process in made) and len(made) == 6
+
+
 def test_a_scale_has_a_series_for_each_number_of_tasks():
     for one in work.BENCHMARKS:
         if isinstance(one, work.Scale):
@@ -201,6 +216,17 @@ def test_a_table_shows_each_series_beside_each_peer(capsys):
         show.console().print(table)
     said = capsys.readouterr().out
     assert "switch: the first" in said and "2.50" in said and "10 bytes" in said
+
+
+def test_another_table_shows_each_series_beside_its_limit(capsys):
+    found = some_results()
+    found.add((Series("depth_1", "the third"),), {"depth_1": {OURS: 3.0, LIMIT: 2.0, "trio": 14.0}})
+    assert (found.ratio("depth_1", OURS, LIMIT), found.ratio("depth_1", "trio", LIMIT)) == (1.5, 7.0)
+    for table in show.tables(found):
+        show.console().print(table)
+    said = capsys.readouterr().out
+    assert said.count("depth_1: the third") == 2 and said.count("switch: the first") == 1
+    assert f"as much, as {LIMIT}" in " ".join(said.split()) and "7.00" in said
 
 
 def test_a_picture_is_drawn_of_all_there_is(tmp_path):

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 
 OURS = "minisched"
 LIMIT = "bare loop"
+SHAPE = "bare tasks"
 
 # What has to be installed to measure a peer. The limits do as little as can be done at all.
 PEERS = {
     OURS: None,
     LIMIT: None,
+    SHAPE: None,
     "C epoll": None,
     "bare epoll": None,
     "asyncio": None,
@@ -31,7 +33,9 @@ PEERS = {
     "tinyio": "tinyio",
     "threads": None,
 }
-LIMITS = (LIMIT, "C epoll", "bare epoll")
+LIMITS = (LIMIT, SHAPE, "C epoll", "bare epoll")
+
+BOUNDS = (LIMIT, "bare epoll")  # of these, what everyone is compared with
 
 Values = dict[str, dict[str, float]]  # by series, by peer
 

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from .catalogue import OURS, Benchmark, Series, Values
+from .catalogue import OURS, SHAPE, Benchmark, Series, Values
 from .processes import PATIENCE, Failed, Process, Slow, python
 
 HERE = Path(__file__).parent
 SERVERS = (
-    *(OURS, "C epoll", "bare epoll", "uvloop protocol", "uvloop streams", "asyncio protocol", "asyncio streams"),
+    *(OURS, "C epoll", "bare epoll", SHAPE, "uvloop protocol", "uvloop streams", "asyncio protocol", "asyncio streams"),
     *("gevent", "trio", "curio", "threads"),
 )
 SECONDS = 1.0  # of load in a round; who uses the processor, the program or the system, is seen 250 times a second

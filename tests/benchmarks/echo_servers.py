@@ -57,6 +57,17 @@ def with_bare_epoll() -> None:
                 sent += conn.send(data[sent:])
 
 
+def with_bare_tasks() -> None:
+    """The limit of those that have tasks and calls that are objects."""
+    from .peers.bare_tasks import Loop, Read, Write
+
+    def echo(conn):
+        while data := (yield Read(conn, SIZE)):
+            yield Write(conn, data)
+
+    Loop().serve(listening(), echo)
+
+
 def with_asyncio_streams() -> None:
     import asyncio
 

@@ -69,6 +69,8 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.errors.closed:
+            return  # it was ended before
         self.process.kill()
         _ = self.process.communicate()
         self.errors.close()

@@ -37,12 +37,12 @@ class Results:
                 self.series[one.name] = one
                 self.values.setdefault(one.name, {}).setdefault(peer, []).append(value)
 
-    def ratio(self, name: str, peer: str) -> float | None:
-        """Return how many times as long as minisched a peer takes; None if one of them was not measured."""
-        ours, theirs = self.values[name].get(OURS), self.values[name].get(peer)
-        if not ours or not theirs:
+    def ratio(self, name: str, peer: str, to: str = OURS) -> float | None:
+        """Return how many times as long a peer takes as another; None if one of them was not measured."""
+        base, theirs = self.values[name].get(to), self.values[name].get(peer)
+        if not base or not theirs:
             return None
-        ratios = [their / our for our, their in zip(ours, theirs, strict=True) if our]
+        ratios = [their / one for one, their in zip(base, theirs, strict=True) if one]
         return median(ratios) if ratios else None
 
     def value(self, name: str, peer: str) -> float | None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .catalogue import LIMITS, OURS, PEERS
+from .catalogue import BOUNDS, LIMITS, OURS, PEERS
 from .results import Results
 
 FACTORS = {"us": 1e6, "ms": 1e3, "bytes": 1.0, "calls": 1.0}
@@ -37,27 +37,28 @@ def times(ratio: float | None) -> str:
 
 
 def tables(results: Results) -> Iterator[Table]:
-    """Return a table for each group of series that has the same peers."""
+    """Return a table for each group of series that has the same peers: beside ours, then beside the limit."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name, by_peer in results.values.items():
         groups.setdefault(tuple(peer for peer in PEERS if peer in by_peer), []).append(name)
     for peers, names in groups.items():
-        yield table(results, names, peers)
+        yield table(results, names, peers, OURS)
+        for limit in BOUNDS:
+            if limit in peers and OURS in peers:
+                yield table(results, names, peers, limit)
 
 
-def table(results: Results, names: Iterable[str], peers: tuple[str, ...]) -> Table:
-    """Return the table of some series."""
-    title = f"Python {results.python}: how many times as long, or as much, as {OURS} (the median of the rounds)"
+def table(results: Results, names: Iterable[str], peers: tuple[str, ...], to: str) -> Table:
+    """Return the table of some series, beside what one of the peers takes."""
+    title = f"Python {results.python}: how many times as long, or as much, as {to} (the median of the rounds)"
     shown = Table(title=title, title_justify="left", caption_justify="left")
     shown.add_column("")
-    shown.add_column(OURS, justify="right")
-    for peer in peers:
-        if peer != OURS:
-            shown.add_column(peer, justify="right", style="dim" if peer in LIMITS else "")
+    for peer in sorted(peers, key=lambda peer: peer != to):  # it comes first
+        shown.add_column(peer, justify="right", style="dim" if peer in LIMITS else "")
     for name in names:
         series = results.series[name]
-        cells = [times(results.ratio(name, peer)) for peer in peers if peer != OURS]
-        shown.add_row(f"{name}: {series.what}", amount(results.value(name, OURS), series.unit), *cells)
+        cells = [times(results.ratio(name, peer, to)) for peer in peers if peer != to]
+        shown.add_row(f"{name}: {series.what}", amount(results.value(name, to), series.unit), *cells)
     return shown
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from .catalogue import LIMIT, OURS, Benchmark, Series, Values
+from .catalogue import LIMIT, OURS, SHAPE, Benchmark, Series, Values
 from .processes import Process, python
 
 MODULES = {
     OURS: "with_minisched",
     LIMIT: "bare",
+    SHAPE: "bare_tasks",
     "uvloop": "with_uvloop",
     "asyncio": "with_asyncio",
     "gevent": "with_gevent",
@@ -39,7 +40,8 @@ class Work(Benchmark):
     def measure(self, peers: list[str], rounds: int) -> Iterator[Values]:
         if self.anew:
             for _ in range(rounds):
-                yield self.round([worker(peer) for peer in peers], close=True)
+                with ExitStack() as running:  # when one breaks off, the others are ended, too
+                    yield self.round([running.enter_context(worker(peer)) for peer in peers], close=True)
             return
         for first in range(0, rounds, SAME):
             with ExitStack() as running:
