@@ -62,7 +62,7 @@ class Family(Service):
 
         The task is retired, if it waits for nobody any more; and its parent, if that was all it waited for; and so on.
         """
-        if isinstance(raised, StopIteration) and task.scope is task:
+        if type(raised) is StopIteration and task.scope is task:
             task.value = raised.value
         else:
             self._raised(task, raised)

@@ -355,16 +355,29 @@ loop: a batch stays small
 + self.batch
 
 loop: files are looked at after each batch
-- if self.turns_left <= 0 or self.time_left <= 0:
-+ if True:
+- seen = left <= 0 and len(
++ seen = len(
 
 loop: ready tasks keep files waiting
-- if self.turns_left <= 0 or self.time_left <= 0:
-+ if self.turns_left <= 0:
+- or ended >= until
++ or False
 
 loop: files wait for 10 ms while few tasks are ready
-- if self.turns_left <= 0 or self.time_left <= 0:
-+ if self.time_left <= 0:
+- if seen or wanted
++ if wanted
+
+loop: files are looked at where there are none
+- seen = left <= 0 and len(poller.entries) > poller.silent
++ seen = left <= 0
+
+loop: a thread waits while tasks are ready
+- if seen or wanted
++ if seen
+
+loop: timers wait for files
+-             timers.fire()
+-             started = now()
++             started = now()
 
 loop: who waits for a file counts for nothing
 - if deadline is None and not any(
