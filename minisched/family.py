@@ -68,7 +68,7 @@ class Family(Service):
             self._raised(task, raised)
         if self.at_body_end and task in self.at_body_end:
             self._tell_body_end(task)
-        while task.place is ENDING and task.live == 0:
+        while task.live == 0:
             if task.youngest is not None:  # daemons: they are told, and the last of them comes back here
                 self.kernel.cancel(task, f"its parent {task.name!r} has ended", task)
                 return
@@ -76,11 +76,11 @@ class Family(Service):
             self._retire(task, parent)
             if task.failure is not None or self.joiners or self.at_end:
                 self._tell_all(task)
-            if parent is None:
-                return
-            if self.joining_all and parent.live == 0 and parent in self.joining_all:
+            if self.joining_all and parent is not None and parent.live == 0 and parent in self.joining_all:
                 del self.joining_all[parent]
                 self.kernel.resume(parent)
+            if parent is None or parent.place is not ENDING:
+                return
             task = parent
 
     def _raised(self, task: Task, raised: BaseException) -> None:
@@ -157,7 +157,7 @@ class Family(Service):
         if parent is not None and not task.daemon:
             parent.live -= 1
         task.place = DONE
-        older, younger = task.older, task.younger  # what `unhang` does
+        older, younger = task.older, task.younger  # what `unhang` does: to call it is 1 % of a spawn
         if younger is not None:
             younger.older, task.younger = older, None
         else:

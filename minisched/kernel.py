@@ -192,8 +192,6 @@ class Kernel:
         """Make a task of `gen`, at the back of the ready queue, under `parent`'s innermost scope."""
         if type(gen) is not GeneratorType or gen.gi_suspended or gen.gi_running:
             errors.check_body(gen)  # pyright: ignore[reportUnknownArgumentType]
-        if parent is not None and parent.place is DONE:
-            raise SyscallError(errors.CHILDLESS.format(parent.name))
         # No `__init__`, nor a call of `hang`, and assignments in long rows: a spawn takes three quarters of the time.
         task = Task()
         task.kernel, task.gen, task.step = self, gen, gen.send
@@ -205,6 +203,8 @@ class Kernel:
         task.cancelled = False
         if parent is None:
             above, task.context, task.ordinal = self.root, copy_context(), 0
+        elif parent.place is DONE:
+            raise SyscallError(errors.CHILDLESS.format(parent.name))
         else:
             above, task.context, task.ordinal = parent.scope, parent.context.copy(), parent.spawned
             parent.spawned += 1

@@ -146,7 +146,7 @@ class Socket(socket.socket):
         entry = self._entry
         if entry is None or entry.poller.kernel is not kernel:
             entry = self._enter(kernel)
-        if direction == READ and entry.reader is None and entry.events & READ:  # as the poller has it, without the call
+        if direction == READ and entry.reader is None and entry.events & READ:  # as the poller has it: see `Read`
             entry.reader = waiter
             entry.poller.waiting += 1
         else:

