@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .kernel import Kernel, Syscall
 
 READY, RUNNING, PARKED, ENDING, DONE = "ready", "running", "parked", "ending", "done"
+HANDLING = object()  # in place of a task's `value` while the call that it has yielded is handled
 
 
 class Scope:
@@ -86,7 +87,7 @@ class Task(Scope):
     keep: bool
     daemon: bool
     # The kernel's.
-    place: str
+    place: str  # ready as long as it runs; `state` knows better
     step: Any  # what the next turn calls: `gen.send`, or `throw_in`, `cancel_in`; None while parked: 72 bytes less
     value: Any  # what `step` is given; at the end: the result, or the traceback of the failure
     undo: Callable[[], object] | None

@@ -18,7 +18,7 @@ from collections import deque
 from functools import partial
 
 from .errors import PACKAGE
-from .kernel import RUNNING, Kernel, Service, Task
+from .kernel import HANDLING, Kernel, Service, Task
 from .poller import READ, Poller
 
 TYPE_CHECKING = False
@@ -133,7 +133,7 @@ class Wakeup(Service):
         if called is None or called is frame or called.f_code not in CALLERS:
             return False
         task = self.kernel.current
-        return called.f_code is not Kernel.turns.__code__ or (task is not None and task.place is not RUNNING)
+        return called.f_code is not Kernel.turns.__code__ or (task is not None and task.value is not HANDLING)
 
     def interruption(self) -> BaseException:
         """Return what `run` raises for the signal that came: KeyboardInterrupt, or SystemExit with a shell's status."""

@@ -87,8 +87,8 @@ family: a stray Cancelled passes for a cancellation
 # Of which module, and what happens there; the fragment, which occurs once; what takes its place.
 MUTANTS = """
 kernel: the limit on turns is ignored
-- in repeat(None, limit):
-+ in repeat(None):
+- limit if ready else 0
++ 1000 if ready else 0
 
 kernel: a bare yield returns the answer before
 - task.value = None
@@ -114,8 +114,26 @@ kernel: a woken task may be woken again
 + if task.place not in (PARKED, READY):
 
 kernel: a task may be parked twice
-- if task.place is not RUNNING or task is not self.current:
+- if task.value is not HANDLING or task is not self.current:
 + if task is not self.current:
+
+kernel: the last task ends, and another one is asked for
+- ended(task, error)
+-                 if not ready:
++ ended(task, error)
++                 if False:
+
+kernel: the last task is closed, and another one is asked for
+- self._deliver(task, call)
+-                 if not ready:
++ self._deliver(task, call)
++                 if False:
+
+kernel: the last task parks, and another one is asked for
+- self._interrupt(task)
+-                 if not ready:
++ self._interrupt(task)
++                 if False:
 
 kernel: a handler that raises leaves its wait behind
 -             _ = self.forget(task)
@@ -262,12 +280,12 @@ family: a failing child lets its parent go on
 + if False:
 
 family: a parent does not wait for its children
-- task.place is ENDING and task.live == 0
-+ task.place is ENDING
+- while task.live == 0:
++ while True:
 
 family: JoinAll returns after the first child
-- if self.joining_all and parent.live == 0 and parent in
-+ if self.joining_all and parent in
+- and parent.live == 0 and parent in
++ and parent in
 
 tasks: a cancelled JoinAll is not forgotten
 - partial(joining.pop, task)
@@ -781,7 +799,7 @@ wakeup: a second Ctrl-C is raised in our own lines
 + or False:
 
 wakeup: a second Ctrl-C is raised in a handler
-- and task.place is not RUNNING)
+- and task.value is not HANDLING)
 + and True)
 
 wakeup: a second Ctrl-C waits for a task that spins

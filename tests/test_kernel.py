@@ -446,6 +446,17 @@ def test_to_park_twice_ends_the_run(kernel):
     assert "park: task 'worker' is parked" in wrong(kernel, twice)
 
 
+@pytest.mark.parametrize("answer", [None, "an answer"])
+def test_to_park_in_a_task_s_own_lines_ends_the_run(kernel, answer):
+    def body():
+        yield Do(lambda kernel, task: answer)
+        kernel.park(task, None)
+
+    task = kernel.spawn(body(), "worker")
+    with pytest.raises(SyscallError, match="park: task 'worker' is running; a handler parks its own task, once"):
+        kernel.turns(10)
+
+
 def test_to_wake_and_then_raise_ends_the_run(kernel):
     def wake_and_raise(kernel, task):
         kernel.park(task, None)
