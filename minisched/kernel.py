@@ -155,7 +155,8 @@ class Kernel:
                 self._raised(task, call, error)
                 continue
             if task.value is not handling:  # parked, or woken again already
-                task.call = call if task.place is parked else None  # pyright: ignore[reportUnnecessaryComparison]
+                if task.place is parked and task.call is None:  # pyright: ignore[reportUnnecessaryComparison]
+                    task.call = call
                 if watch is not None:
                     watch.park(task, call)
                 if task.undo is not None and task.scope.cause is not None:  # cancelled by its handler, before it parked
@@ -292,8 +293,13 @@ class Kernel:
                 todo.extend(scope.children())
 
     def _interrupt(self, task: Task) -> None:
-        self.resume(task, self.forget(task))
-        task.step = task.cancel_in
+        done = self.forget(task)
+        if done is None:  # no bound method: one object for each of many that are cancelled at once wakes the collector
+            self.resume(task, task)
+            task.step = Task.cancel_in
+        else:
+            self.resume(task, done)
+            task.step = task.cancel_in
 
     def forget(self, task: Task) -> object:
         """Undo a parked task's wait; it still has to be woken."""
@@ -307,7 +313,7 @@ class Kernel:
         """Answer a checkpoint with Cancelled; close the task that has swallowed too many of them."""
         told = task.told
         if told is None or told[0] is not task.scope.cause or told[1] < MAX_SWALLOWED:
-            return self._answer(task, call, task.cancel_in, None)
+            return self._answer(task, call, Task.cancel_in, task)
         error = SyscallError(errors.SWALLOWED.format(task.name, MAX_SWALLOWED))
         self.close_body(task, error)
         task.place, task.step, task.value = ENDING, None, None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Any
 
-    from .kernel import Kernel, Syscall
+    from .kernel import Kernel
 
 READY, RUNNING, PARKED, ENDING, DONE = "ready", "running", "parked", "ending", "done"
 HANDLING = object()  # in place of a task's `value` while the call that it has yielded is handled
@@ -91,7 +91,7 @@ class Task(Scope):
     step: Any  # what the next turn calls: `gen.send`, or `throw_in`, `cancel_in`; None while parked: 72 bytes less
     value: Any  # what `step` is given; at the end: the result, or the traceback of the failure
     undo: Callable[[], object] | None
-    call: Syscall[Any] | None  # what it waits for, while parked
+    call: Any  # what it waits for, while parked: the call, unless its handler puts here what says the same
     scope: Scope  # the innermost one: at first itself, a cycle which `family` breaks
     told: tuple[object, int] | None  # of which cancellation, and how often
     # Of its end: `family`.
@@ -132,7 +132,7 @@ class Task(Scope):
         self.step = self.gen.send
         return self.gen.throw(thrown[0].with_traceback(thrown[1]))
 
-    def cancel_in(self, done: object) -> Any:
+    def cancel_in(self, done: object = None) -> Any:
         """Raise Cancelled at the task's yield: a `step` for one turn. Made then: 100,000 at once took twice that."""
         cause = self.scope.cause or (None, None)
         self.told = (cause, self.told[1] + 1 if self.told is not None and self.told[0] is cause else 1)

@@ -170,7 +170,7 @@ def answered(task: Task) -> str:
     """Return what a task is about to be given."""
     if task.step == task.throw_in:
         return f"raise {short(task.value[0])}"
-    if task.step == task.cancel_in:
+    if task.step in (Task.cancel_in, task.cancel_in):
         return f"raise {short(Cancelled(*(task.scope.cause or (None, None))))}"
     return short(task.value)
 

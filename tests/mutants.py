@@ -109,6 +109,10 @@ kernel: a broken rule that was caught is forgotten
 + self.current = None
 +         if False:
 
+kernel: a handler can't say what is waited for
+- if task.place is parked and task.call is None:
++ if task.place is parked:
+
 kernel: a woken task may be woken again
 - if task.place is not PARKED:
 + if task.place not in (PARKED, READY):
@@ -306,6 +310,10 @@ family: a scope that was not left hides its Cancelled
 family: KeyboardInterrupt in a task is not raised by run
 -             self.quit = error
 +             pass
+
+timers: a clock is told the timer
+- return float(near[-1])
++ return near[-1]
 
 timers: ties fire in reverse
 -     timers.sort()

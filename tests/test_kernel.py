@@ -457,6 +457,18 @@ def test_to_park_in_a_task_s_own_lines_ends_the_run(kernel, answer):
         kernel.turns(10)
 
 
+def test_a_handler_may_say_itself_what_is_waited_for(kernel):
+    def park(kernel, task):
+        kernel.park(task, None)
+        task.call = "a bus"
+
+    task = kernel.spawn(log_of([], Do(park)))
+    crank(kernel)
+    assert task.call == "a bus"
+    kernel.resume(task)
+    assert task.call is None
+
+
 def test_to_wake_and_then_raise_ends_the_run(kernel):
     def wake_and_raise(kernel, task):
         kernel.park(task, None)

@@ -241,6 +241,44 @@ def test_an_endless_sleep_can_be_cancelled_and_alone_it_is_a_deadlock():
         run(endless())
 
 
+def test_what_a_sleeping_task_waits_for_says_how_long_and_need_not_keep_the_call():
+    def sleeper(call):
+        yield call
+
+    def main():
+        task = yield Spawn(sleeper(Sleep(100_000)))
+        endless = yield Spawn(sleeper(Sleep(math.inf)))
+        yield Sleep(2.5)
+        said = [repr(task.call), repr(endless.call)]
+        for one in (task, endless):
+            yield Cancel(one)
+            said.append(one.call)
+        return said
+
+    assert run(main()) == ["Sleep(99997.5 s left)", "Sleep(inf)", None, None]
+
+
+def test_a_timer_says_when():
+    timer = Timers(Kernel(ended), VirtualClock()).call_at(2.5, print)
+    assert repr(timer) == "Timer(2.5)"
+
+
+def test_a_clock_is_told_numbers_which_hold_no_task():
+    times = []
+
+    class Watched(VirtualClock):
+        def wait(self, select, deadline):
+            times.append(deadline)
+            return super().wait(select, deadline)
+
+    run(sleeping(), clock=Watched())
+    assert [(type(time), time) for time in times if time is not None] == [(float, 1.0)]
+
+
+def sleeping():
+    yield Sleep(1)
+
+
 def test_a_cancelled_sleeper_wakes_at_once_and_forgets_its_deadline():
     def sleeper():
         try:
