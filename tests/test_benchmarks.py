@@ -195,6 +195,14 @@ def test_what_is_below_the_floor_is_named(tmp_path, monkeypatch):
     assert said == "switch: asyncio takes 1.25 times as long as minisched; 2.20 is the floor"
 
 
+def test_nothing_is_no_floor(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FLOOR", tmp_path / "floor.json")
+    found = some_results()
+    found.values["memory"]["asyncio"] = [0.0, 0.0, 0.0]
+    results.write_floor(found)
+    assert json.loads(results.FLOOR.read_text())[results.VERSION] == {"switch": {"asyncio": 2.2}, "memory": {}}
+
+
 def test_a_version_without_a_floor_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FLOOR", tmp_path / "floor.json")
     results.FLOOR.write_text('{"2.7": {}}')

@@ -98,5 +98,6 @@ def write_floor(results: Results) -> None:
     whole = json.loads(FLOOR.read_text(encoding="utf-8")) if FLOOR.exists() else {}
     floor = whole.setdefault(VERSION, {})
     for name, by_peer in results.ratios().items():
-        floor[name] = {peer: round(ratio * (1 - BELOW), 3) for peer, ratio in by_peer.items()}
+        lower = {peer: round(ratio * (1 - BELOW), 3) for peer, ratio in by_peer.items()}
+        floor[name] = {peer: ratio for peer, ratio in lower.items() if ratio}  # a C server takes no time of its own
     _ = FLOOR.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
