@@ -229,6 +229,7 @@ class Kernel:
         """Let the running task wait until somebody resumes it or throws into it.
 
         When it is cancelled, `undo()` forgets the wait, and returns what becomes `Cancelled.done`; None: that can't be.
+        What it waits for, `task.call`, is the call; a handler may set it then to what says the same and is kept anyway.
         """
         if task.value is not HANDLING or task is not self.current:
             stands = task.place if task.place is PARKED else task.state
@@ -294,12 +295,9 @@ class Kernel:
 
     def _interrupt(self, task: Task) -> None:
         done = self.forget(task)
-        if done is None:  # no bound method: one object for each of many that are cancelled at once wakes the collector
-            self.resume(task, task)
-            task.step = Task.cancel_in
-        else:
-            self.resume(task, done)
-            task.step = task.cancel_in
+        self.resume(task, task if done is None else done)
+        # Most often not bound: one object for each of many that are cancelled at once wakes the collector.
+        task.step = Task.cancel_in if done is None else task.cancel_in
 
     def forget(self, task: Task) -> object:
         """Undo a parked task's wait; it still has to be woken."""

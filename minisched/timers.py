@@ -252,8 +252,9 @@ class Sleep(Selectable[None], float):
         timers = kernel.services[Timers]
         timer = timers.call_at(timers.now() + self, task)
         kernel.park(task, timer)
-        if self < inf:
-            task.call = timer  # the call need not be kept: among 100,000 that sleep, the collector was a seventh slower
+        if self < inf:  # else the timer holds no task, and can't tell what it is for
+            # The call need not be kept: with it, 50,000 sleepers take a fifth more, which is the collector's time.
+            task.call = timer
 
     def attempt(self, kernel: Kernel, task: Task) -> None:
         return NOT_YET if self > 0 else self.handle(kernel, task)

@@ -53,6 +53,7 @@ TESTS = {
     "threads": ["test_threads.py"],
     "signals": ["test_signals.py"],
     "wakeup": ["test_wakeup.py", "test_second_signal.py"],
+    "watch": ["test_watch.py"],
 }
 
 
@@ -112,6 +113,10 @@ kernel: a broken rule that was caught is forgotten
 kernel: a handler can't say what is waited for
 - if task.place is parked and task.call is None:
 + if task.place is parked:
+
+watch: what the undo returned passes for the answer
+- task.step in (Task.cancel_in, task.cancel_in)
++ task.step == Task.cancel_in
 
 kernel: a woken task may be woken again
 - if task.place is not PARKED:

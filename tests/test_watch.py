@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from minisched import Cancel, Cancelled, Join, Read, Sleep, Spawn, TextTrace, Watcher, Write, run, testing
+from minisched import Cancel, Cancelled, Join, Read, Sleep, Spawn, Syscall, TextTrace, Watcher, Write, run, testing
 from minisched.kernel import Scope
 from minisched.watch import Watchers, short
 
@@ -241,6 +241,26 @@ def test_the_trace_of_a_scope_names_its_task():
     scope.own = ("late", None)
     trace.cancel(scope)
     assert lines == ["    0  -               cancelled a scope of nobody: late"]
+
+
+def test_the_trace_says_cancelled_whether_or_not_the_undo_has_something_to_say():
+    class Waits(Syscall):
+        def __init__(self, done):
+            self.done = done
+
+        def handle(self, kernel, task):
+            kernel.park(task, lambda: self.done)
+
+    def waiter(done):
+        yield Waits(done)
+
+    def main():
+        for done in (None, "half of it"):
+            task = yield Spawn(waiter(done))
+            yield
+            yield Cancel(task, "enough")
+
+    assert testing.trace(main()).count("<- raise Cancelled: enough") == 2
 
 
 def test_long_values_are_cut_and_tasks_are_named():
