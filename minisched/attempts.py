@@ -9,6 +9,7 @@ Not here: reading and writing (`files`), accepting and connecting (`sockets`).
 
 from __future__ import annotations
 
+from .entries import CLOSED
 from .errors import BusyError, ClosedError
 from .foreign import describe
 from .kernel import Kernel, Task
@@ -54,7 +55,7 @@ class Attempt:
 
     def start(self) -> Any:
         """Do it now, or park the task until it can be done."""
-        if self.file.busy(self.task.kernel, self.direction):
+        if self.file.entry.waiter(self.direction) is not None:
             raise busy(self.file, self.direction)
         try:
             return self.action()
@@ -120,6 +121,8 @@ class Trying(Attempt):
         super().__init__(task, file)
 
 
-def busy(file: File, direction: int) -> BusyError:
-    """Return the error for a second task that would wait for one direction."""
+def busy(file: File, direction: int) -> BusyError | ClosedError:
+    """Return the error for a task that would use what another waits for, or what is closed."""
+    if file.entry is CLOSED:
+        return ClosedError("the socket is closed")
     return BusyError(f"another task waits to {DIRECTIONS[direction]} {describe(file)}; one at a time")

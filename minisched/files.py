@@ -49,21 +49,21 @@ class Read(Syscall[bytes]):
         if size < 1:
             raise ValueError(f"Read takes a size of 1 byte or more, not {size}: b'' means the end")
         try:
-            wait_first = file.short
+            entry = file.entry
         except AttributeError:  # it is none of ours
-            file = Foreign(file)
-            wait_first = file.short
+            file = Foreign(kernel, file)
+            entry = file.entry
+        if entry.reader is not None:
+            raise busy(file, READ)
         waits = READ
-        if not wait_first:
-            if file.busy(kernel, READ):
-                raise busy(file, READ)
+        if not entry.short:
             try:
                 data = file.try_read(size)
             except BlockingIOError as error:
                 waits = getattr(error, "wants", READ)
             else:
-                file.short = len(data) < size
-                file.active = True
+                entry.short = len(data) < size
+                entry.active = True
                 return data
         reading = Reading()  # pyright: ignore[reportCallIssue]
         reading.task, reading.file = task, file
@@ -101,18 +101,19 @@ class Write(Syscall[int]):
             except TypeError:
                 raise TypeError(f"Write takes bytes, not {type(data).__name__}; a str is encoded first") from None
         try:
-            _ = file.short
+            entry = file.entry
         except AttributeError:  # it is none of ours
-            file = Foreign(file)
+            file = Foreign(kernel, file)
+            entry = file.entry
             if file.blocking:
                 return Writing(task, file, data).wait()
-        if file.busy(kernel, WRITE):
+        if entry.writer is not None:
             raise busy(file, WRITE)
         try:
             written = file.try_write(data)
         except BlockingIOError as error:
             return Writing(task, file, data, waits=getattr(error, "wants", WRITE)).wait()
-        file.active = True
+        entry.active = True
         if written == len(data):  # most often it is all, and there is nothing to be kept
             return written
         return Writing(task, file, data, written).wait()
@@ -136,7 +137,7 @@ class WaitReadable(Syscall[None]):
         self.file = file
 
     def handle(self, kernel: Kernel, task: Task) -> None:
-        Waiting(task, as_file(self.file), self.direction).wait()
+        Waiting(task, as_file(kernel, self.file), self.direction).wait()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({describe(self.file)})"
@@ -164,9 +165,9 @@ class Close(Syscall[None]):
 
     def handle(self, kernel: Kernel, task: Task) -> None:
         file = self.file
-        if not hasattr(file, "try_read"):
+        if not hasattr(file, "entry"):
             try:
-                file = Foreign(file)
+                file = Foreign(kernel, file)
             except ClosedError:
                 return
             entry = kernel.service(Poller).entries.get(file.fd)
@@ -195,8 +196,8 @@ class Reading(Attempt):
         """Read what there is."""
         file = self.file
         data = file.try_read(self.size)
-        file.short = len(data) < self.size
-        file.active = True
+        file.entry.short = len(data) < self.size
+        file.entry.active = True
         return data
 
     def ready(self) -> None:
@@ -209,8 +210,9 @@ class Reading(Attempt):
         except BaseException as error:
             task.kernel.throw(task, error)
         else:
-            file.short = len(data) < self.size
-            file.active = True
+            entry = file.entry
+            entry.short = len(data) < self.size
+            entry.active = True
             task.kernel.resume(task, data)
 
 
@@ -230,7 +232,7 @@ class Writing(Attempt):
         """Write what can be written; BlockingIOError if that is less than all: the file is full."""
         rest = memoryview(self.data)[self.written :] if self.written else self.data
         self.written += self.file.try_write(rest)
-        self.file.active = True
+        self.file.entry.active = True
         if self.written < len(self.data):
             raise BlockingIOError
         return self.written

@@ -18,32 +18,31 @@ import os
 import select
 import socket
 
-from .errors import BusyError, ClosedError
+from .entries import Entry, identity
+from .errors import ClosedError
 from .kernel import Kernel
-from .poller import Entry, Poller, identity
+from .poller import Poller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
-    from .poller import Waiter
+    from .entries import Waiter
 
     Bytes = bytes | bytearray | memoryview
 
     class File(Protocol):
-        """What a file-like of ours offers. `short`: the last read took all there was; `active`: bytes came or went.
+        """What a file-like of ours offers; what has no `entry` is none. That says who waits for which direction.
 
-        `busy` says whether another task waits for a direction. `watch` raises
-        BusyError then; else it calls `waiter.ready()` once, as soon as it is
-        worth trying again, unless `unwatch` comes first, or `waiter.closed()`.
+        `watch` raises BusyError if somebody does; else it calls `waiter.ready()`
+        once, as soon as it is worth trying again, unless `unwatch` comes first,
+        or `waiter.closed()`.
         """
 
-        short: bool
-        active: bool
+        entry: Entry
 
         def try_read(self, size: int, /) -> bytes: ...
         def try_write(self, data: Bytes, /) -> int: ...
-        def busy(self, kernel: Kernel, direction: int, /) -> bool: ...
         def watch(self, kernel: Kernel, direction: int, waiter: Waiter, /) -> None: ...
         def unwatch(self, kernel: Kernel, direction: int, /) -> None: ...
         def close(self) -> None: ...
@@ -56,9 +55,9 @@ PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)  # a pipe that is ready takes s
 class Foreign:
     """A file that is not ours, for the time of one call: a number, or anything with `fileno()`."""
 
-    __slots__ = ("active", "blocking", "entry", "fd", "file", "short")
+    __slots__ = ("blocking", "entry", "fd", "file")
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, kernel: Kernel, file: Any) -> None:
         if isinstance(file, (io.BufferedIOBase, io.TextIOBase)):
             raise TypeError(
                 f"{file!r} has a buffer, which would be bypassed: pass its fileno(), or open it with buffering=0"
@@ -66,30 +65,21 @@ class Foreign:
         try:
             self.fd: int = file if isinstance(file, int) else file.fileno()
         except AttributeError:
-            raise TypeError(f"{file!r} is not a file: no try_read, no fileno(), not a number") from None
+            raise TypeError(f"{file!r} is not a file: no fileno(), not a number, no file-like with an entry") from None
         except ValueError:
             raise ClosedError(f"{file!r} is closed") from None
         if self.fd < 0:
             raise ClosedError(f"{file!r} is closed")
-        self.entry: Entry  # while it is waited for
         self.file = file  # kept alive for as long as it is waited for
         timeout = file.gettimeout() if isinstance(file, socket.socket) else None  # Python waits so long in `recv`
         self.blocking = os.get_blocking(self.fd) or bool(timeout)
-        self.short = self.blocking  # then no attempt may be made before the file is ready
-
-    def busy(self, kernel: Kernel, direction: int) -> bool:
-        poller = kernel.service(Poller)
-        entry = poller.entries.get(self.fd)
-        if entry is not None and entry.file is not None and entry.file != identity(self.fd):
-            poller.drop(entry)  # it was closed behind our back, and the number is this file's now
-            return False
-        return entry is not None and bool(entry.wanted() & direction)
+        self.entry = known(kernel, self.fd)
+        self.entry.short = self.blocking  # then no attempt may be made before the file is ready
 
     def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> None:
         poller = kernel.service(Poller)
-        if self.busy(kernel, direction):
-            raise BusyError(f"another task waits for file {self.fd} already")
-        self.entry = poller.entry(self.fd)
+        entry = known(kernel, self.fd)  # another may have begun to wait
+        self.entry = entry if entry.wanted() & direction else poller.entry(self.fd)
         poller.wait(self.entry, direction, waiter)
 
     def unwatch(self, kernel: Kernel, direction: int) -> None:
@@ -112,9 +102,19 @@ class Foreign:
             self.file.close()
 
 
-def as_file(file: Any) -> File:
+def known(kernel: Kernel, fd: int) -> Entry:
+    """Return what is known of who waits for a number."""
+    poller = kernel.service(Poller)
+    entry = poller.entries.get(fd)
+    if entry is not None and entry.file is not None and entry.file != identity(fd):
+        poller.drop(entry)  # it was closed behind our back, and the number is another file's now
+        entry = None
+    return poller.entry(fd) if entry is None else entry
+
+
+def as_file(kernel: Kernel, file: Any) -> File:
     """Return `file` if it is one of ours, else wrap it. TypeError, ClosedError or OSError if it is no open file."""
-    return file if hasattr(file, "try_read") else Foreign(file)
+    return file if hasattr(file, "entry") else Foreign(kernel, file)
 
 
 def describe(file: Any) -> str:

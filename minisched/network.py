@@ -20,19 +20,19 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from _weakref import ref  # `weakref` is slow to import
 from functools import partial
 
+from .entries import CLOSED, Entry
 from .errors import ClosedError, SyscallError
 from .kernel import Kernel, Service
-from .poller import READ, Entry, Poller
+from .poller import READ, Poller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-    from .poller import Waiter
+    from .entries import Waiter
 
     Address = tuple[str, int] | str | bytes | os.PathLike[str]
 
@@ -61,7 +61,7 @@ class Socket(socket.socket):
     Its blocking methods raise an error that says what to yield instead.
     """
 
-    __slots__ = ("_entry", "active", "bound", "peer", "short")
+    __slots__ = ("bound", "entry", "peer")
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None, peer: Any = None
@@ -69,10 +69,8 @@ class Socket(socket.socket):
         super().__init__(family, type, proto, fileno)
         self.setblocking(False)
         self.peer = peer  # the other side's address, None for a listener
-        self.short = False  # the last read took all there was
-        self.active = False  # something came or went, since this was last set
         self.bound: tuple[str, int, int, int] | None = None  # a Unix path that was made, by whom, and which file it is
-        self._entry: Entry | None = None
+        self.entry = Entry(self.fileno())
 
     try_read = socket.socket.recv
     try_write = socket.socket.send
@@ -132,38 +130,34 @@ class Socket(socket.socket):
             raise OSError(error, os.strerror(error), str(address))
         return self
 
-    def busy(self, kernel: Kernel, direction: int) -> bool:
-        """Return whether another task waits for this direction. ClosedError if the socket is closed."""
-        entry = self._entry
-        if entry is None:
-            if self.fileno() < 0:
-                raise ClosedError("the socket is closed")
-            return False
-        return (entry.reader if direction == READ else entry.writer) is not None
-
     def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> None:
         """Have `waiter` told when this socket is ready, until `unwatch`."""
-        entry = self._entry
-        if entry is None or entry.poller.kernel is not kernel:
-            entry = self._enter(kernel)
+        entry = self.entry
+        poller = entry.poller
+        if poller is None or poller.kernel is not kernel:
+            poller = self._enter(kernel)
+            entry = self.entry
         if direction == READ and entry.reader is None and entry.events & READ:  # as the poller has it: see `Read`
             entry.reader = waiter
-            entry.poller.waiting += 1
+            poller.waiting += 1
         else:
-            entry.poller.wait(entry, direction, waiter)
+            poller.wait(entry, direction, waiter)
 
-    def _enter(self, kernel: Kernel) -> Entry:
-        """Become known to a run's poller."""
+    def _enter(self, kernel: Kernel) -> Poller:
+        """Become known to a run's poller; return it."""
         if self.fileno() < 0:
             raise ClosedError("the socket is closed")
-        entry = self._entry = kernel.service(Poller).entry(self.fileno(), lasting=True)
-        entry.owner = ref(self)
-        return entry
+        poller = kernel.service(Poller)
+        if self.entry.poller is None:
+            self.entry.poller = poller
+        else:  # it was another run's
+            self.entry = poller.entry(self.fileno(), lasting=True)
+        return poller
 
     def unwatch(self, kernel: Kernel, direction: int) -> None:
         """End a task's wait for this direction."""
-        if self._entry is not None:
-            self._entry.poller.forget(self._entry, direction)
+        if self.entry.poller is not None:
+            self.entry.poller.forget(self.entry, direction)
 
     def close(self) -> None:
         """Close the socket; a task that waits for it gets ClosedError."""
@@ -185,11 +179,11 @@ class Socket(socket.socket):
 
     def is_waited_for(self) -> bool:
         """Return whether a task waits for the other side."""
-        return self._entry is not None and self._entry.wanted() != 0
+        return self.entry is not CLOSED and self.entry.wanted() != 0
 
     def _leave(self) -> None:
-        if self._entry is not None:
-            entry, self._entry = self._entry, None
+        entry, self.entry = self.entry, CLOSED
+        if entry.poller is not None:
             entry.poller.drop(entry)
 
 

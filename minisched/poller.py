@@ -1,10 +1,10 @@
 """Readiness: one selector, and who waits for which file.
 
-Theory of operation. An `Entry` is what is known of one file number: who waits to read, who waits
-to write, and for which events the selector watches it. Our own sockets stay registered until they
-are closed, since to take them back and forth would be most of the system calls of a server. Any
-other file is registered for one wait only: its number can be reused behind our back. An event that
-nobody waits for is tolerated a few times in a row; then it is no longer watched for.
+Theory of operation. An `Entry` says who waits to read a file, who waits to write, and for which
+events the selector watches its number. Our own sockets stay registered until they are closed, since
+to take them back and forth would be most of the system calls of a server. Any other file is
+registered for one wait only: its number can be reused behind our back. An event that nobody waits
+for is tolerated a few times in a row; then it is no longer watched for.
 
 Invariants:
 1. At most one waiter for each file and direction.
@@ -12,66 +12,30 @@ Invariants:
 3. `entries` holds what the selector watches, and nothing else.
 4. The poller holds numbers, never files: a dropped socket is collected, and warned about by Python.
 
-Not here: reading and writing (`files`), which a waiter does when it is told that it can.
+Not here: what is known of one file (`entries`); reading and writing (`files`), which a waiter does
+when it is told that it can.
 """
 
 from __future__ import annotations
 
-import os
-from _weakref import ref  # `weakref` is slow to import
 from math import inf
 
 from ._selectors2 import IN, READ, WRITE, default_selector, discard, events_of, poll_of, set_events
+from .entries import Entry, identity
 from .errors import BusyError
 from .kernel import Kernel, Service, Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any, Protocol
 
     from ._selectors2 import Selector
+    from .entries import Waiter
 
-    class Waiter(Protocol):
-        """Who waits for a file. `task` is None for one that is no task."""
-
-        @property
-        def task(self) -> Task | None: ...
-        def ready(self) -> None:
-            """Be told that it is worth trying (perhaps in vain)."""
-            ...
-
-        def closed(self) -> None:
-            """Be told that the file was closed: the wait is over."""
-            ...
-
-
-__all__ = ["READ", "WRITE", "Entry", "Poller"]
+__all__ = ["READ", "WRITE", "Poller"]
 PATIENCE = 4  # events in a row that nobody waits for, while no task is ready
 VAIN = 10  # waits in a row that ended early, and brought nothing
 LOOK = 1.0  # seconds between two looks at whether the files of others are still there
-
-
-class Entry:
-    """What is known of one file number."""
-
-    __slots__ = ("events", "fd", "file", "lasting", "misses", "owner", "poller", "reader", "since", "writer")
-
-    def __init__(self, poller: Poller, fd: int, lasting: bool) -> None:
-        self.poller = poller
-        self.fd = fd
-        self.lasting = lasting  # stays registered between waits
-        self.file = None if lasting else identity(fd)  # which file the number had when the wait began
-        self.owner: ref[Any] | None = None  # the socket of ours that has this number
-        self.events = 0  # what the selector watches for
-        self.since = inf  # the last look before that began; not of one that is watched for one wait
-        self.misses = 0
-        self.reader: Waiter | None = None
-        self.writer: Waiter | None = None
-
-    def wanted(self) -> int:
-        """Return the events that somebody waits for."""
-        return (READ if self.reader is not None else 0) | (WRITE if self.writer is not None else 0)
 
 
 class Poller(Service):
@@ -92,11 +56,11 @@ class Poller(Service):
     def entry(self, fd: int, *, lasting: bool = False) -> Entry:
         """Return the entry of `fd`. A lasting one is asked for once, by the socket that owns the number."""
         entry = self.entries.get(fd)
-        return Entry(self, fd, lasting) if entry is None or lasting or entry.lasting else entry
+        return Entry(fd, lasting, self) if entry is None or lasting or entry.lasting else entry
 
     def wait(self, entry: Entry, direction: int, waiter: Waiter) -> None:
         """Tell `waiter`, once, when the file is ready. OSError or ValueError if it can't be polled; BusyError."""
-        if (entry.reader if direction == READ else entry.writer) is not None:
+        if entry.waiter(direction) is not None:
             raise BusyError(f"another task waits for file {entry.fd} already")
         if not entry.events & direction:
             self._watch(entry, entry.events | direction)
@@ -139,6 +103,7 @@ class Poller(Service):
                     entry.since = self.looks
                 else:
                     self.foreign[entry] = None
+                    entry.file = identity(entry.fd)
             try:
                 set_events(self.selector, entry.fd, was, events)
             except BaseException:
@@ -160,15 +125,19 @@ class Poller(Service):
         self.looks = looks = self.looks + 1
         entries = self.entries
         for fd, mask in events:
-            entry = entries.get(fd)
-            if entry is None:
+            try:
+                entry = entries[fd]
+            except KeyError:
                 continue
             if mask != IN or entry.since >= looks:
                 self.tell(entry, events_of(mask) & entry.events)
                 continue
             waiter = entry.reader  # nearly always a socket of ours can be read: `tell` takes 0.4 us more for that
             if waiter is None:
-                self._missed(entry, READ)
+                if entry.short:  # read by a task that has not had its turn again: most often, while many are busy
+                    entry.short, entry.misses = False, 1
+                else:
+                    self._missed(entry, READ)
                 continue
             entry.reader, entry.misses = None, 0
             self.waiting -= 1
@@ -197,12 +166,9 @@ class Poller(Service):
         return None
 
     def _missed(self, entry: Entry, events: int) -> None:
-        """Bear with events that nobody waits for, up to a point; tell a socket that it need not wait to be read."""
-        owner = entry.owner() if events & READ and entry.owner is not None else None
-        if owner is not None:
-            if owner.short:  # it has been read since the last time
-                entry.misses = 0
-            owner.short = False
+        """Bear with events that nobody waits for, up to a point; the next read need not wait."""
+        if events & READ and entry.short:  # it has been read since the last time
+            entry.short, entry.misses = False, 0
         if entry.misses < PATIENCE + len(self.kernel.ready):  # who reads it may just not have had its turn
             entry.misses += 1
         else:
@@ -303,12 +269,3 @@ class Poller(Service):
             entry.events = 0
         self.entries.clear()
         self.selector.close()
-
-
-def identity(fd: int) -> tuple[int, int] | None:
-    """Return which file a number is, None if it is none."""
-    try:
-        found = os.fstat(fd)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -173,8 +173,8 @@ class Connection:
 
     def idle_for(self, now: float) -> float:
         """Return for how long it has been idle, as far as can be told from when this was asked."""
-        if self.conn.active or not self.conn.is_waited_for():
-            self.conn.active, self.since = False, inf
+        if self.conn.entry.active or not self.conn.is_waited_for():
+            self.conn.entry.active, self.since = False, inf
         else:
             self.since = min(self.since, now)
         return now - self.since
@@ -191,18 +191,18 @@ class Admit(Syscall[None]):
         self.listener = listener
 
     def handle(self, kernel: Kernel, task: Task) -> None:
-        attempt(kernel, task, self.listener, READ, self.admit, wait_first=self.listener.short)
+        attempt(kernel, task, self.listener, READ, self.admit, wait_first=self.listener.entry.short)
 
     def admit(self) -> None:
         """Accept what there is; BlockingIOError if there is nothing."""
         server, listener = self.server, self.listener
-        listener.short = False
+        listener.entry.short = False
         room = min(AT_ONCE, server.max_connections - len(server.alive))
         for number in range(room):
             try:
                 conn = listener.try_accept()
             except BlockingIOError:
-                listener.short = True  # the next one waits first
+                listener.entry.short = True  # the next one waits first
                 server.exhausted = False  # all who waited are in
                 if number:
                     return

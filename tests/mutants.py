@@ -43,10 +43,12 @@ TESTS = {
     "groups": ["test_groups.py"],
     "supervision": ["test_supervision.py"],
     "loop": ["test_loop.py", "test_wakeup.py", "test_second_signal.py", "test_fork.py"],
+    "entries": ["test_files.py", "test_poller.py"],
     "poller": ["test_poller.py", "test_files.py", "test_traps.py"],
     "attempts": ["test_files.py"],
     "files": ["test_files.py"],
-    "network": ["test_sockets.py", "test_workers.py"],
+    "foreign": ["test_files.py", "test_traps.py"],
+    "network": ["test_sockets.py", "test_workers.py", "test_files.py", "test_limits.py"],
     "server": ["test_serve.py", "test_limits.py", "test_listening.py", "test_hostile.py", "test_exhaustion.py"],
     "serve": ["test_serve.py", "test_listening.py", "test_limits.py"],
     "workers": ["test_workers.py"],
@@ -435,7 +437,7 @@ loop: hooks are not put back
 + pass
 
 poller: two may wait for one direction
-- if (entry.reader if direction == READ else entry.writer) is not None:
+- if entry.waiter(direction) is not None:
 + if False:
 
 poller: a refused file stays known
@@ -456,8 +458,20 @@ poller: events in a row are not in a row
 + entry.reader = None
 
 poller: what is read at once uses up the patience
-- if owner.short:  # it
-+ if False:  # it
+- entry.short, entry.misses = False, 1
++ entry.short, entry.misses = False, entry.misses + 1
+
+poller: what is read at once uses up the patience to write
+- entry.short, entry.misses = False, 0
++ entry.short = False
+
+poller: it is not known that a file can be read without waiting
+-                     entry.short, entry.misses = False, 1
++                     entry.misses = 1
+
+poller: what can be written to is taken for what can be read
+- if events & READ and entry.short:  # it
++ if entry.short:  # it
 
 poller: a task that has not had its turn uses up the patience
 - PATIENCE + len(self.kernel.ready)
@@ -499,12 +513,40 @@ poller: who waited for a reused number is not told
 -                     self.drop(other)
 +                     pass
 
+entries: what is closed can be waited for
+- CLOSED.reader = CLOSED.writer = taken
++ pass
+
+entries: who waits to read is taken for who waits to write
+- return self.reader if direction == READ else self.writer
++ return self.reader or self.writer
+
+attempts: what is closed is said to be waited for
+- if file.entry is CLOSED:
++ if False:
+
+foreign: a number's reuse is not seen while it is waited for
+- if entry is not None and entry.file is not None and entry.file != identity(fd):
++ if False:
+
+foreign: a file in blocking mode is tried before it is ready
+- self.entry.short = self.blocking
++ pass
+
+network: a closed connection is waited for
+- return self.entry is not CLOSED and self.entry.wanted() != 0
++ return self.entry.wanted() != 0
+
+network: the entry of another run is used
+- self.entry = poller.entry(self.fileno(), lasting=True)
++ self.entry.poller = poller
+
 files: a second reader may try
-- if file.busy(kernel, READ):
+- if entry.reader is not None:
 + if False:
 
 files: a second writer may try
-- if file.busy(kernel, WRITE):
+- if entry.writer is not None:
 + if False:
 
 files: what a short write left is lost
@@ -710,7 +752,7 @@ server: the idle stay
 + if False and
 
 server: a byte does not start the count again
-- if self.conn.active or not self.conn
+- if self.conn.entry.active or not self.conn
 + if not self.conn
 
 server: who does something else is idle

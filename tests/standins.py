@@ -576,7 +576,7 @@ class BrittleWait(WaitWritable):
 
     def handle(self, kernel, task):
         super().handle(kernel, task)
-        undo, fd, selector = task.undo, as_file(self.file).fd, kernel.service(Poller).selector
+        undo, fd, selector = task.undo, as_file(kernel, self.file).fd, kernel.service(Poller).selector
 
         def forget():
             undo()

@@ -29,10 +29,12 @@ from minisched import (
     attempt,
     files,
 )
+from minisched.entries import Entry
 from minisched.kernel import Syscall
 from minisched.poller import READ, WRITE
 from minisched.testing import check_syscall
 
+NAMES = {READ: "reader", WRITE: "writer"}  # of who waits, in an entry
 BIG = 4_000_000  # bytes: more than any socket's buffers
 
 
@@ -46,9 +48,8 @@ class Memory:
         self.ended = False
         self.room = room  # how much it takes
         self.taken = b""
-        self.short = False
+        self.entry = Entry()
         self.tries = []
-        self.waiters = {}
 
     def try_read(self, size):
         self.tries.append("read")
@@ -65,32 +66,42 @@ class Memory:
         self.taken, self.room = self.taken + taken, self.room - len(taken)
         return len(taken)
 
-    def busy(self, kernel, direction):
-        return direction in self.waiters
+    @property
+    def waiters(self):
+        """Who waits, by the direction."""
+        found = {direction: getattr(self.entry, name) for direction, name in NAMES.items()}
+        return {direction: waiter for direction, waiter in found.items() if waiter is not None}
 
     def watch(self, kernel, direction, waiter):
         if direction in self.waiters:
             raise BusyError("another waits for this")
-        self.waiters[direction] = waiter
+        setattr(self.entry, NAMES[direction], waiter)
 
     def unwatch(self, kernel, direction):
-        del self.waiters[direction]
+        assert direction in self.waiters
+        setattr(self.entry, NAMES[direction], None)
+
+    def take(self, direction):
+        """Let nobody wait any more; return who did."""
+        waiter = self.waiters[direction]
+        setattr(self.entry, NAMES[direction], None)
+        return waiter
 
     def close(self):
-        while self.waiters:
-            self.waiters.popitem()[1].closed()
+        for direction in self.waiters:
+            self.take(direction).closed()
 
     def feed(self, data):
         """Let there be more to read; none, and it has ended."""
         self.data, self.ended = self.data + data, not data
         if READ in self.waiters:
-            self.waiters.pop(READ).ready()
+            self.take(READ).ready()
 
     def drain(self, room):
         """Let there be more room."""
         self.room = room
         if WRITE in self.waiters:
-            self.waiters.pop(WRITE).ready()
+            self.take(WRITE).ready()
 
 
 @pytest.fixture(params=["ours", "blocking socket", "non-blocking socket", "socket with a timeout", "pipe", "numbers"])
@@ -371,8 +382,8 @@ def test_a_closed_socket_is_refused_by_its_name(call, short):
     def main():
         ours, plain = pair()
         plain.close()
+        ours.entry.short = short
         ours.close()
-        ours.short = short
         with pytest.raises(ClosedError, match="socket is closed"):
             yield call(ours)
         yield Close(ours)  # again does nothing
@@ -486,7 +497,7 @@ def test_a_file_with_a_buffer_is_refused_with_a_way_out(opened, tmp_path):
 def test_what_is_no_file_is_refused():
     def main():
         for thing in ("name.txt", None, object()):
-            with pytest.raises(TypeError, match="is not a file: no try_read, no fileno"):
+            with pytest.raises(TypeError, match="is not a file: no fileno"):
                 yield Read(thing, 5)
 
     run(main())
@@ -607,7 +618,7 @@ def test_a_wake_up_in_vain_goes_on_waiting():
         memory = Memory()
         task = yield Spawn(one_read(memory))
         yield from parked(task)
-        memory.waiters.pop(READ).ready()
+        memory.take(READ).ready()
         yield from parked(task)
         memory.feed(b"x")
         return (yield Join(task))
@@ -662,8 +673,8 @@ class Encrypted(Memory):
         super().watch(kernel, direction, waiter)
 
     def wake(self):
-        for direction in list(self.waiters):
-            self.waiters.pop(direction).ready()
+        for direction in self.waiters:
+            self.take(direction).ready()
 
 
 @pytest.mark.parametrize(
@@ -699,7 +710,7 @@ def test_a_turn_to_a_direction_that_is_taken_is_busy_error_for_the_one_who_turns
         reader = yield Spawn(one_read(file), keep=True)
         writer = yield Spawn(write(file))
         yield from parked(reader, writer)
-        file.waiters.pop(READ).ready()
+        file.take(READ).ready()
         with pytest.raises(BusyError):
             yield Join(reader)
         file.drain(1)
@@ -793,7 +804,13 @@ def test_calls_say_which_file_they_are_about_and_nothing_that_changes_from_run_t
             "Close(file 7)",
         ]
     assert repr(calls[0]) == "Read(closed socket, 5)"
-    assert files.describe(files.Foreign(0)) == "file 0"
+
+
+def test_what_is_wrapped_is_called_what_it_was_before():
+    def main():
+        return (yield Ask(lambda kernel: files.describe(files.Foreign(kernel, 0))))
+
+    assert run(main()) == "file 0"
 
 
 # The battery

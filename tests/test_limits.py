@@ -194,6 +194,14 @@ def test_a_handler_that_sleeps_is_not_idle(path):
     assert served(handler, says_nothing, path, idle_timeout=LIMIT) == []
 
 
+def test_a_handler_that_has_closed_its_connection_is_not_idle(path):
+    def handler(conn):
+        conn.close()
+        yield Sleep(5 * LIMIT)
+
+    assert served(handler, says_nothing, path, idle_timeout=LIMIT) == []
+
+
 def test_each_byte_that_comes_starts_the_count_again(path):
     def talk(conn):
         for _ in range(10):

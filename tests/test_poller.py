@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import weakref
 from collections import namedtuple
 
 import pytest
@@ -215,36 +214,36 @@ def test_while_tasks_are_ready_the_patience_is_for_a_turn_of_each(poller):
     assert registered(poller) == {}
 
 
-class Owner:
-    """What a socket is to the poller."""
-
-    short = True
-
-
-def test_an_owner_is_told_that_it_can_be_read_without_waiting(poller):
-    entry, owner = poller.entry(7, lasting=True), Owner()
-    entry.owner = weakref.ref(owner)
+@pytest.mark.parametrize("missed", [READ, READ | WRITE])
+def test_a_file_that_turns_out_to_be_ready_can_be_read_without_waiting(poller, missed):
+    entry = poller.entry(7, lasting=True)
+    entry.short = True
+    poller.wait(entry, WRITE, Who())
+    poller.forget(entry, WRITE)
     poller.wait(entry, READ, Who())
     happens(poller, (7, READ))
-    assert owner.short, "it was waited for"
-    happens(poller, (7, READ))
-    assert not owner.short
-    del owner
-    gc.collect()
-    happens(poller, (7, READ))
+    assert entry.short, "it was waited for"
+    happens(poller, (7, WRITE))
+    assert entry.short, "it is not to be read"
+    happens(poller, (7, missed))
+    assert not entry.short
 
 
-def test_an_event_of_what_is_read_without_waiting_does_not_use_up_the_patience(poller):
-    entry, owner = poller.entry(7, lasting=True), Owner()
-    entry.owner = weakref.ref(owner)
+@pytest.mark.parametrize("missed", [READ, READ | WRITE])
+def test_an_event_of_what_is_read_without_waiting_does_not_use_up_the_patience(poller, missed):
+    entry = poller.entry(7, lasting=True)
+    poller.wait(entry, WRITE, Who())
+    poller.forget(entry, WRITE)
     poller.wait(entry, READ, Who())
     happens(poller, (7, READ))
     for _ in range(10 * PATIENCE):
-        happens(poller, (7, READ))
-        owner.short = True  # as a read does that takes all there is
-        assert registered(poller) == {7: READ}
-    for _ in range(PATIENCE + 1):
-        happens(poller, (7, READ))
+        happens(poller, (7, missed))
+        entry.short = True  # as a read does that takes all there is
+        assert registered(poller) == {7: READ | WRITE}
+    for _ in range(PATIENCE):
+        happens(poller, (7, missed))
+        assert registered(poller) == {7: READ | WRITE}
+    happens(poller, (7, missed))
     assert registered(poller) == {}
 
 

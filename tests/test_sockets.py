@@ -30,6 +30,7 @@ from minisched import (
     Close,
     ClosedError,
     Connect,
+    InThread,
     Join,
     Listen,
     Network,
@@ -604,6 +605,26 @@ def test_a_socket_can_be_used_in_one_run_after_the_other():
     with ours, plain:
         for last in (False, True):
             run(main(ours, plain, last))
+
+
+def test_a_socket_can_be_used_in_a_run_of_another_thread_and_then_in_the_first_again():
+    def reads_once(ours, plain):
+        task = yield Spawn(one_read(ours))
+        yield from parked(task)
+        yield Write(plain, b"x")
+        return (yield Join(task))
+
+    def one_read(sock):
+        return (yield Read(sock, 5))
+
+    def main(ours, plain):
+        here = yield from reads_once(ours, plain)
+        there = yield InThread(run, reads_once(ours, plain))
+        return here, there, (yield from reads_once(ours, plain))
+
+    ours, plain = pair()
+    with ours, plain:
+        assert run(main(ours, plain)) == (b"x", b"x", b"x")
 
 
 # The battery
