@@ -66,7 +66,7 @@ def measure(asked: argparse.Namespace, found: results.Results) -> None:
                 bar.reset(task)
             bar.remove_task(task)
             if asked.json:
-                found.save(asked.json)  # now, too: all of them take half an hour
+                found.save(asked.json)  # now, too: all of them take an hour
 
 
 def attempted(
