@@ -441,6 +441,8 @@ def test_the_next_time_is_one_that_is_meant_and_none_before_it_is(expression, mo
     ("expression", "after", "due"),
     [
         ("0 0 29 2 *", datetime(2096, 3, 1), datetime(2104, 2, 29)),  # 2100 has none
+        ("* * 1 5 */7", datetime(2023, 1, 1), datetime(2033, 5, 1)),  # both kinds of day, since one begins with a star
+        ("0 0 29 2 */7", datetime(2088, 3, 1), datetime(2128, 2, 29)),  # on a Sunday
         ("0 0 1 jan *", datetime(2027, 1, 1), datetime(2028, 1, 1)),
         ("5/20 * * * *", datetime(2027, 1, 1, 0, 26), datetime(2027, 1, 1, 0, 45)),
         ("0 0 * * 7", datetime(2027, 1, 1), datetime(2027, 1, 3)),

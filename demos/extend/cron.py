@@ -6,9 +6,10 @@ when the call is made, with the field that it is in.
 
 Theory of operation. An expression has five fields (minute, hour, day of the month, month, day of the week), each a
 list of numbers, ranges and steps, as in P. Vixie's cron (1987): where both kinds of day are restricted, one of them
-is enough. The next time is found by days, of which at most eight years' are looked at: that is how far the 29th of
-February can be. The clock on the wall may be set: so it is read again once a minute, and nothing is early.
-Local time: what the change to summer time leaves out does not come, and what comes twice comes twice.
+is enough. The next time is found by days, of which at most forty years' are looked at: that is how far the 29th of
+February can be on one day of the week (`* * 29 2 */7`). The clock on the wall may be set: so it is read again once a
+minute, and nothing is early. Local time: what the change to summer time leaves out does not come, and what comes
+twice comes twice.
 
 Run it:    python demos/extend/cron.py
 """
@@ -32,7 +33,7 @@ FIELDS = (  # name, smallest and largest number, names of numbers
     ("month", 1, 12, MONTHS),
     ("day of the week", 0, 7, WEEKDAYS),
 )
-YEARS = 8  # between two 29ths of February, where a century has none
+YEARS = 40  # between two 29ths of February that are a Sunday, say, where a century has none
 LOOK = 60.0  # seconds after which the clock on the wall is read again: it may have been set
 
 
