@@ -124,5 +124,5 @@ class Trying(Attempt):
 def busy(file: File, direction: int) -> BusyError | ClosedError:
     """Return the error for a task that would use what another waits for, or what is closed."""
     if file.entry is CLOSED:
-        return ClosedError("the socket is closed")
+        return ClosedError(f"the {describe(file).removeprefix('closed ')} is closed")
     return BusyError(f"another task waits to {DIRECTIONS[direction]} {describe(file)}; one at a time")

@@ -5,7 +5,7 @@ at once, and without a call, whether another task waits, and whether it is worth
 fills it in for what has a number; a file in memory does it by itself.
 
 Invariants:
-1. A closed file's entry is CLOSED: there, both directions are taken.
+1. A closed socket's entry is CLOSED: there, both directions are taken, and nothing ever changes.
 
 Not here: the selector, and what an event means (`poller`).
 """
@@ -49,12 +49,12 @@ class Entry:
     def __init__(self, fd: int = -1, lasting: bool = True, poller: Poller | None = None) -> None:
         self.reader: Waiter | None = None
         self.writer: Waiter | None = None
-        self.short = False  # the last read took all there was: the next one waits first
+        self.short = False  # the last read (or accept) took all there was: the next one waits first
         self.active = False  # something came or went, since this was last set
         self.fd = fd
-        self.poller = poller  # the one that has watched it
+        self.poller = poller  # that watches it, or did last
         self.lasting = lasting  # stays registered between waits
-        self.file: tuple[int, int] | None = None  # of one that is not: which file the number had
+        self.file: tuple[int, int] | None = None  # if not: which file the number had when it was registered
         self.events = 0  # what the selector watches for
         self.since = inf  # the last look before that began; not of one that is watched for one wait
         self.misses = 0

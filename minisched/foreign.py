@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     Bytes = bytes | bytearray | memoryview
 
     class File(Protocol):
-        """What a file-like of ours offers; what has no `entry` is none. That says who waits for which direction.
+        """What a file-like of ours offers; what has no `entry` is none.
 
-        `watch` raises BusyError if somebody does; else it calls `waiter.ready()`
-        once, as soon as it is worth trying again, unless `unwatch` comes first,
-        or `waiter.closed()`.
+        `watch` puts `waiter` into `entry` (`reader` or `writer`), or raises
+        BusyError if there is one. It is taken out by `unwatch`, or as soon as it
+        is worth trying again, and `waiter.ready()` called then; or by `close`,
+        and `waiter.closed()` called; the entry of what is closed may be CLOSED.
         """
 
         entry: Entry
@@ -62,6 +63,8 @@ class Foreign:
             raise TypeError(
                 f"{file!r} has a buffer, which would be bypassed: pass its fileno(), or open it with buffering=0"
             )
+        if hasattr(file, "try_read"):
+            raise TypeError(f"{file!r} has a try_read, but no entry: a file-like has a minisched.entries.Entry()")
         try:
             self.fd: int = file if isinstance(file, int) else file.fileno()
         except AttributeError:
@@ -73,14 +76,19 @@ class Foreign:
         self.file = file  # kept alive for as long as it is waited for
         timeout = file.gettimeout() if isinstance(file, socket.socket) else None  # Python waits so long in `recv`
         self.blocking = os.get_blocking(self.fd) or bool(timeout)
-        self.entry = known(kernel, self.fd)
+        self.entry = Entry(self.fd, lasting=False)
         self.entry.short = self.blocking  # then no attempt may be made before the file is ready
+        there = known(kernel, self.fd)
+        if there is not None:
+            self.entry.reader, self.entry.writer = there.reader, there.writer
 
     def watch(self, kernel: Kernel, direction: int, waiter: Waiter) -> None:
         poller = kernel.service(Poller)
-        entry = known(kernel, self.fd)  # another may have begun to wait
-        self.entry = entry if entry.wanted() & direction else poller.entry(self.fd)
-        poller.wait(self.entry, direction, waiter)
+        there = known(kernel, self.fd)  # now: another may have begun to wait
+        if there is None or there.waiter(direction) is None:
+            there = poller.entry(self.fd)
+        poller.wait(there, direction, waiter)
+        self.entry = there
 
     def unwatch(self, kernel: Kernel, direction: int) -> None:
         kernel.service(Poller).forget(self.entry, direction)
@@ -102,14 +110,14 @@ class Foreign:
             self.file.close()
 
 
-def known(kernel: Kernel, fd: int) -> Entry:
-    """Return what is known of who waits for a number."""
+def known(kernel: Kernel, fd: int) -> Entry | None:
+    """Return the entry of who waits for a number already; None if nobody waits for what it is now."""
     poller = kernel.service(Poller)
     entry = poller.entries.get(fd)
     if entry is not None and entry.file is not None and entry.file != identity(fd):
         poller.drop(entry)  # it was closed behind our back, and the number is another file's now
-        entry = None
-    return poller.entry(fd) if entry is None else entry
+        return None
+    return entry
 
 
 def as_file(kernel: Kernel, file: Any) -> File:

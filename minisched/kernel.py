@@ -124,8 +124,8 @@ class Kernel:
         handling, parked, ended = HANDLING, PARKED, self.ended
         # `popleft` is called from C, 4 % of a bare yield: so where no task is put back, one looks if there is another.
         tasks = starmap(ready.popleft, repeat((), limit if ready else 0))
-        # Nor is it asked in each turn whether there is a watch: 3 %.
-        for task in tasks if watch is None else map(self._begin, tasks):
+        # That a turn begins is told on the way here, if anybody watches: not to ask for that is 3 % of a bare yield.
+        for task in tasks if watch is None else self._watched(tasks, watch):
             self.current = task
             try:
                 call = task.context.run(task.step, task.value)
@@ -172,11 +172,12 @@ class Kernel:
         if self.fault is not None:
             raise self.fault
 
-    def _begin(self, task: Task) -> Task:
-        """Tell the watch whose turn it is; return who."""
-        self.current = task
-        self.watch.turn(task)
-        return task
+    def _watched(self, tasks: Iterable[Task], watch: Any) -> Iterator[Task]:
+        """Return the tasks, each after the watch has been told of its turn."""
+        for task in tasks:
+            self.current = task
+            watch.turn(task)
+            yield task
 
     def _raised(self, task: Task, call: Any, error: BaseException) -> None:
         """Raise what came out of `handle` at the task's yield."""

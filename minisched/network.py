@@ -145,13 +145,15 @@ class Socket(socket.socket):
 
     def _enter(self, kernel: Kernel) -> Poller:
         """Become known to a run's poller; return it."""
-        if self.fileno() < 0:
+        known = self.entry
+        if known is CLOSED or self.fileno() < 0:
             raise ClosedError("the socket is closed")
         poller = kernel.service(Poller)
-        if self.entry.poller is None:
-            self.entry.poller = poller
-        else:  # it was another run's
+        if known.poller is None:
+            known.poller = poller
+        else:  # it is another run's
             self.entry = poller.entry(self.fileno(), lasting=True)
+            self.entry.short, self.entry.active = known.short, known.active
         return poller
 
     def unwatch(self, kernel: Kernel, direction: int) -> None:

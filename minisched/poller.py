@@ -54,7 +54,7 @@ class Poller(Service):
         self.vain = 0  # waits
 
     def entry(self, fd: int, *, lasting: bool = False) -> Entry:
-        """Return the entry of `fd`. A lasting one is asked for once, by the socket that owns the number."""
+        """Return the entry of `fd`. A lasting one is new: who owns the number asks for it, once in a run."""
         entry = self.entries.get(fd)
         return Entry(fd, lasting, self) if entry is None or lasting or entry.lasting else entry
 
@@ -254,9 +254,7 @@ class Poller(Service):
 
     def abandon(self) -> None:
         """Be in a process that was forked: what the selector watches is the first process's, and is left alone."""
-        for entry in self.entries.values():
-            entry.events = 0
-        self.entries.clear()
+        self._leave()
         self.foreign.clear()
         self.selector.close()
         self.selector = default_selector()
@@ -266,6 +264,13 @@ class Poller(Service):
         """Close the selector."""
         for entry in list(self.entries.values()):
             discard(self.selector, entry.fd)
-            entry.events = 0
-        self.entries.clear()
+        self._leave()
         self.selector.close()
+
+    def _leave(self) -> None:
+        """Let all entries be as if nobody had waited: a socket may be used in another run."""
+        for entry in self.entries.values():
+            entry.events = 0
+            entry.reader = entry.writer = None
+        self.entries.clear()
+        self.waiting = self.silent = 0

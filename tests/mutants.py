@@ -537,6 +537,19 @@ network: a closed connection is waited for
 - return self.entry is not CLOSED and self.entry.wanted() != 0
 + return self.entry.wanted() != 0
 
+network: a closed socket whose number is open is waited for
+- if known is CLOSED or self.fileno() < 0:
++ if self.fileno() < 0:
+
+network: what the last read has said is forgotten in the next run
+- self.entry.short, self.entry.active = known.short, known.active
++ pass
+
+poller: who waited is still there in the next run
+- entry.events = 0
+-             entry.reader = entry.writer = None
++ entry.events = 0
+
 network: the entry of another run is used
 - self.entry = poller.entry(self.fileno(), lasting=True)
 + self.entry.poller = poller

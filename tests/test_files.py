@@ -503,6 +503,20 @@ def test_what_is_no_file_is_refused():
     run(main())
 
 
+def test_what_reads_but_has_no_entry_is_told_so():
+    class Old(io.FileIO):
+        def try_read(self, size):
+            return b"upper"
+
+    def main():
+        with open(os.devnull) as null, Old(os.dup(null.fileno())) as old:
+            for call in (Read(old, 5), Write(old, b"x"), WaitReadable(old)):
+                with pytest.raises(TypeError, match="has a try_read, but no entry"):
+                    yield call
+
+    run(main())
+
+
 def test_a_closed_file_is_refused_and_closing_it_again_does_nothing(tmp_path):
     plain, other = socket.socketpair()
     regular = open(tmp_path / "regular", "wb", buffering=0)  # noqa: SIM115
@@ -804,6 +818,28 @@ def test_calls_say_which_file_they_are_about_and_nothing_that_changes_from_run_t
             "Close(file 7)",
         ]
     assert repr(calls[0]) == "Read(closed socket, 5)"
+
+
+def test_who_uses_its_number_changes_nothing_for_our_socket():
+    def main():
+        ours, plain = pair()
+        with ours, plain:
+            other = socket.socket(fileno=ours.fileno())
+            other.settimeout(5)  # it has to be waited for, then
+            waiting = yield Spawn(waits(ours))
+            yield from parked(waiting)
+            with pytest.raises(BusyError):
+                yield Read(other, 1)
+            assert not ours.entry.short
+            yield Write(plain, b"x")
+            yield Join(waiting)
+            assert (yield Read(ours, 1)) == b"x"
+            other.detach()
+
+    def waits(sock):
+        yield WaitReadable(sock)
+
+    run(main())
 
 
 def test_what_is_wrapped_is_called_what_it_was_before():

@@ -403,6 +403,17 @@ def test_after_the_end_a_socket_is_closed_without_ado(poller):
     poller.drop(entry)
 
 
+@pytest.mark.parametrize("end", [Poller.close, Poller.abandon])
+def test_nobody_is_left_waiting_where_another_run_would_find_him(poller, end):
+    entry = poller.entry(7, lasting=True)
+    poller.wait(entry, READ, Who())
+    poller.wait(entry, WRITE, Who())
+    end(poller)
+    assert (entry.wanted(), entry.events, poller.pending()) == (0, 0, 0)
+    poller.forget(entry, READ)  # whose task is closed then
+    poller.selector.close()
+
+
 # With real files
 
 

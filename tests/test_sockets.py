@@ -44,6 +44,7 @@ from minisched import (
     WaitWritable,
     Write,
 )
+from minisched.entries import CLOSED
 from minisched.poller import WRITE
 from minisched.testing import check_syscall
 
@@ -605,6 +606,36 @@ def test_a_socket_can_be_used_in_one_run_after_the_other():
     with ours, plain:
         for last in (False, True):
             run(main(ours, plain, last))
+
+
+def test_what_the_last_read_has_said_is_known_in_the_next_run():
+    def reads(ours, plain):
+        yield Write(plain, b"x")
+        yield WaitReadable(ours)
+        assert (yield Read(ours, 5)) == b"x"
+
+    def looks(ours):
+        yield WaitWritable(ours)
+
+    ours, plain = pair()
+    with ours, plain:
+        run(reads(ours, plain))
+        run(looks(ours))
+        assert ours.entry.short and ours.entry.active
+
+
+def test_a_closed_socket_whose_number_is_still_open_can_not_be_waited_for():
+    def main():
+        ours, plain = pair()
+        with plain, socket.socket.makefile(ours, "rb"):
+            ours.close()
+            assert ours.fileno() >= 0
+            with pytest.raises(ClosedError):
+                yield WaitReadable(ours)
+            ours.close()
+
+    run(main())
+    assert (CLOSED.poller, CLOSED.events) == (None, 0)
 
 
 def test_a_socket_can_be_used_in_a_run_of_another_thread_and_then_in_the_first_again():

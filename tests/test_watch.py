@@ -280,3 +280,44 @@ def test_a_watcher_that_can_not_start_leaves_nothing_open():
     with pytest.raises(ValueError, match="not today"):
         run(main(), watch=[Broken()])
     assert len(os.listdir("/dev/fd")) == before
+
+
+class Off(Syscall):
+    """Take the watch away."""
+
+    def handle(self, kernel, task):
+        kernel.watch = None
+
+
+def test_a_watch_that_is_taken_away_is_told_of_no_more_than_what_is_under_way():
+    class Turns(Watcher):
+        seen = 0
+
+        def turn(self, task):
+            self.seen += 1
+
+    def main():
+        yield Off()
+        for _ in range(1000):
+            yield
+        return "done"
+
+    turns = Turns()
+    assert run(main(), watch=[turns]) == "done"
+    assert 1 <= turns.seen < 100
+
+
+def test_an_error_of_a_watch_ends_the_run_whatever_it_is():
+    class Limited(Watcher):
+        def __init__(self):
+            self.turns = iter(range(3))
+
+        def turn(self, task):
+            next(self.turns)
+
+    def main():
+        for _ in range(10):
+            yield
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        run(main(), watch=[Limited()])
