@@ -76,7 +76,7 @@ class Foreign:
         self.file = file  # kept alive for as long as it is waited for
         timeout = file.gettimeout() if isinstance(file, socket.socket) else None  # Python waits so long in `recv`
         self.blocking = os.get_blocking(self.fd) or bool(timeout)
-        self.entry = Entry(self.fd, lasting=False)
+        self.entry = Entry(self.fd, lasting=False)  # this call's: who waits, as it is now, and its own `short`
         self.entry.short = self.blocking  # then no attempt may be made before the file is ready
         there = known(kernel, self.fd)
         if there is not None:
@@ -111,7 +111,7 @@ class Foreign:
 
 
 def known(kernel: Kernel, fd: int) -> Entry | None:
-    """Return the entry of who waits for a number already; None if nobody waits for what it is now."""
+    """Return the entry by which a number is watched; None if it is not, or was for another file."""
     poller = kernel.service(Poller)
     entry = poller.entries.get(fd)
     if entry is not None and entry.file is not None and entry.file != identity(fd):

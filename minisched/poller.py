@@ -254,7 +254,7 @@ class Poller(Service):
 
     def abandon(self) -> None:
         """Be in a process that was forked: what the selector watches is the first process's, and is left alone."""
-        self._leave()
+        self._clear()
         self.foreign.clear()
         self.selector.close()
         self.selector = default_selector()
@@ -264,10 +264,10 @@ class Poller(Service):
         """Close the selector."""
         for entry in list(self.entries.values()):
             discard(self.selector, entry.fd)
-        self._leave()
+        self._clear()
         self.selector.close()
 
-    def _leave(self) -> None:
+    def _clear(self) -> None:
         """Let all entries be as if nobody had waited: a socket may be used in another run."""
         for entry in self.entries.values():
             entry.events = 0
