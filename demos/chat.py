@@ -1,16 +1,17 @@
-"""A chat for `nc`: names, rooms, and nobody waits for who is too slow to read: they are told so, and cut.
+"""A chat server for `nc`, with names and rooms. A client that reads too slowly gets a message and is disconnected.
 
-Shows: a Broadcast for each room, which keeps its last lines, once for all; one task for what comes on a
-connection and one for what goes out, which take turns at a Lock; a last word under a Shield to whoever is
-cancelled: by the chat for being slow, by `serve` for being idle or because it stops.
+Shows: each room has a Broadcast, which stores its last lines in one copy for all members; each connection has one
+task that reads and one that writes what others say, and a Lock keeps their lines apart; a goodbye under a
+Shield, when the chat cancels a slow reader, or when `serve` cancels an idle client or shuts down. The operator sees a
+line for each person who comes or goes. `chat_names.py` decides what a name is.
 
 Run it:  python demos/chat.py [--host HOST] [--port PORT | --unix PATH] [--room-size LINES] ...
 Try it:  nc 127.0.0.1 7777, in two terminals or more
 """
 
-import sys
-
-from echo_server import limits_of, server_options, whereabouts
+import console
+from chat_names import Directory, normal, problem
+from echo_server import STATUS_SIGNAL, fail, host_and_port, limits_of, server_options, whereabouts
 
 from minisched import (
     Broadcast,
@@ -18,8 +19,8 @@ from minisched import (
     Cancelled,
     CurrentTask,
     Event,
+    Lagged,
     Lock,
-    Missed,
     MoveOnAfter,
     Read,
     Shield,
@@ -31,16 +32,16 @@ from minisched import (
     serve_unix,
 )
 
-HELP = "/join ROOM, /who, /rooms, /quit; anything else is said in the room"
-LINE = 1000  # bytes, at most
-WORD = 20  # characters of the name of a person or a room, at most
-PACE = 0.05  # seconds between two lines of a person: to paste a text does not push the others out
-PATIENCE = 10.0  # seconds until a person is heard again who does not read
-LAST_WORD = 1.0  # second, for the last line to somebody who is cut
+HELP = "Commands: /join ROOM, /who, /rooms, /quit. All other lines go to the room."
+PLAIN_COMMANDS = ("/who", "/rooms", "/quit")  # which take no argument
+MAX_LINE_BYTES = 1000
+PACE_SECONDS = 0.05  # between two lines of a person: a pasted text does not push the others' lines out
+ECHO_SECONDS = 10.0  # until the next line of a person who does not read is accepted
+GOODBYE_SECONDS = 1.0  # for the last line to a person who is disconnected
 
 
 class Room:
-    """Who is in it, by name, and the last lines, for those who have still to read them."""
+    """The members of a room by name, and its last lines."""
 
     def __init__(self, name, size):
         self.name = name
@@ -49,144 +50,173 @@ class Room:
 
 
 class Person:
-    """Somebody at the other end of a connection, served by `task`."""
+    """The person at the other end of a connection; `task` serves it."""
 
     def __init__(self, conn, task):
         self.conn, self.task = conn, task
-        self.came = b""  # and is not a line yet
+        self.buffer = b""  # received bytes that are not a complete line yet
         self.writing = Lock()
-        self.heard_itself = Event()
+        self.saw_own_line = Event()
         self.name = self.room = self.unread = None
 
     def line(self):
-        """Return the next line, "" in place of one that is too long, None when no more will come."""
+        """Return the next line, "" instead of a line that is too long, and None at the end."""
         too_long = False
-        while (end := self.came.find(b"\n")) < 0:
-            if len(self.came) > LINE:
-                self.came, too_long = b"", True  # nothing is kept of such a line
-            data = yield Read(self.conn, LINE)
-            if not (data or self.came or too_long):
+        while (end := self.buffer.find(b"\n")) < 0:
+            if len(self.buffer) > MAX_LINE_BYTES:
+                self.buffer, too_long = b"", True  # drop a line that is too long
+            data = yield Read(self.conn, MAX_LINE_BYTES)
+            if not (data or self.buffer or too_long):
                 return None
-            self.came += data or b"\n"  # the last line may lack it
-        line, self.came = self.came[:end], self.came[end + 1 :]
-        if too_long or end > LINE:
-            yield from self.tell(f"* That was not said: a line has {LINE} bytes at most.")
+            self.buffer += data or b"\n"  # the last line may lack its newline
+        line, self.buffer = self.buffer[:end], self.buffer[end + 1 :]
+        if too_long or end > MAX_LINE_BYTES:
+            yield from self.tell(f"* Line not sent: it is longer than {MAX_LINE_BYTES} bytes.")
             return ""
         text = line.decode(errors="replace")
-        return "".join(char if char.isprintable() else " " for char in text).strip()  # nothing that moves cursors
+        return "".join(char if char.isprintable() else " " for char in text).strip()  # no escape sequences
 
     def tell(self, text):
-        """Write a line, when those before it are written."""
+        """Write a line, after the lines that are being written."""
         with (yield self.writing.acquire()):
             yield Write(self.conn, f"{text}\n".encode())
 
     def say(self, text):
-        """Let the room see a line, and wait until it comes round to this person: however many talk, none gets ahead."""
-        self.heard_itself.clear()
+        """Publish a line in the room, and wait until it comes back: so no person can publish faster than it reads."""
+        self.saw_own_line.clear()
         self.room.lines.publish((self.name, f"{self.name}: {text}"))
-        with (yield MoveOnAfter(PATIENCE)):
-            yield self.heard_itself.wait()
+        with (yield MoveOnAfter(ECHO_SECONDS)):
+            yield self.saw_own_line.wait()
 
     def follow(self, unread):
-        """Write what others say, as long as this person is in the room; have it cut when it has missed something."""
+        """Write the lines of others until this person leaves the room; cancel it if it has missed lines."""
 
-        def show(said):
-            speaker, text = said
+        def show(entry):
+            speaker, text = entry
             if speaker == self.name:
-                self.heard_itself.set()
+                self.saw_own_line.set()
             else:
                 yield from self.tell(text)
 
         try:
             yield from unread.for_each(show)
-        except Missed as missed:
-            yield Cancel(self.task, f"you read too slowly, and missed {missed.count} lines")
+        except Lagged as error:
+            yield Cancel(self.task, f"you read too slowly and missed {error.count} lines")
 
 
 class Chat:
-    """The people who have a name, and the rooms: the lobby, and those that somebody is in."""
+    """The people by name, and the rooms: the lobby, and all rooms with members."""
 
     def __init__(self, room_size):
         self.room_size = room_size
         self.lobby = Room("lobby", room_size)
-        self.rooms = {"lobby": self.lobby}
-        self.people = {}
+        self.rooms, self.people = Directory(), Directory()
+        self.rooms["lobby"] = self.lobby
 
     def visit(self, conn):
-        """Be the handler of a connection."""
+        """Serve one connection."""
         person = Person(conn, (yield CurrentTask()))
         try:
             if (yield from self.ask_name(person)):
                 yield from self.join(person, "lobby")
                 yield from self.listen(person)
-        except Cancelled as cut:
-            with (yield Shield(LAST_WORD)):
-                yield from person.tell(f"* Goodbye: {cut.reason}.")
+        except Cancelled as cancelled:
+            with (yield Shield(GOODBYE_SECONDS)):
+                yield from person.tell(f"* Goodbye: {cancelled.reason}.")
             raise
         finally:
-            self.leave(person)
-            self.people.pop(person.name, None)
+            self.leave(person, "leaves")
+            if person.name is not None:
+                del self.people[person.name]
+                self.tell_operator(person, "leaves")
 
     def ask_name(self, person):
-        """Ask for a name until it is one that nobody has; return whether there is one."""
-        yield from person.tell("* Who are you?")
-        while (name := (yield from person.line())) is not None:
-            if is_word(name) and name not in self.people:
+        """Ask for a name until it is valid and free; return False if the connection ends before that."""
+        yield from person.tell("* What is your name?")
+        while (line := (yield from person.line())) is not None:
+            name = normal(line)
+            wrong = problem(name)
+            if wrong is None and (other := self.people.like(name)) is not None:
+                wrong = f"{name} is taken" if name == other.name else f"{name} looks like {other.name}, who is here"
+            if wrong is None:
                 person.name = name
                 self.people[name] = person
+                self.tell_operator(person, "joins")
                 return True
-            wrong = f"{name} is taken" if is_word(name) else f"A name is a word of {WORD} letters at most"
-            yield from person.tell(f"* {wrong}. Who are you?")
+            yield from person.tell(f"* {wrong}. What is your name?")
         return False
 
+    def tell_operator(self, person, does):
+        """Print a line about a person. Names are printable, and an address that a peer has chosen is not printed."""
+        peer = person.conn.peer
+        where = "a Unix socket" if not peer or isinstance(peer, (str, bytes)) else host_and_port(peer)
+        here = "nobody is here" if not self.people else f"{len(self.people):,} here"
+        console.say(f"{person.name} {does} ({where}); {here}")
+
     def listen(self, person):
-        """Do what a person asks for, and let the room see what it says, until it goes."""
+        """Run the commands of a person and publish its lines, until it leaves."""
         while (line := (yield from person.line())) is not None:
             match line.split():
                 case ["/quit"]:
                     return
-                case ["/join", name] if is_word(name):
-                    yield from self.join(person, name)
+                case ["/join", *names]:
+                    yield from self.enter(person, names)
                 case ["/who"]:
                     yield from person.tell(f"* In {person.room.name}: {', '.join(person.room.people)}")
                 case ["/rooms"]:
                     rooms = (f"{room.name} ({len(room.people)})" for room in self.rooms.values())
                     yield from person.tell(f"* Rooms: {', '.join(rooms)}")
                 case [command, *_] if command.startswith("/"):
-                    yield from person.tell(f"* {HELP}")
+                    alone = f"Write {command} alone: no word follows it."
+                    wrong = alone if command in PLAIN_COMMANDS else f"There is no command {command}. {HELP}"
+                    yield from person.tell(f"* {wrong}")
                 case [_, *_]:
                     yield from person.say(line)
-            yield Sleep(PACE)
+            yield Sleep(PACE_SECONDS)
+
+    def enter(self, person, names):
+        """Move a person to the room that the arguments of /join name, or say what is wrong with them."""
+        if len(names) != 1:
+            wrong = "which room? Write /join ROOM" if not names else "a room's name is one word"
+            yield from person.tell(f"* Not moved: {wrong}.")
+            return
+        name = normal(names[0])
+        if (wrong := problem(name)) is not None:
+            yield from person.tell(f"* Not moved: {wrong[0].lower()}{wrong[1:]}.")
+        elif self.rooms.like(name) is person.room:
+            yield from person.tell(f"* You are in {person.room.name} already.")
+        else:
+            yield from self.join(person, name)
 
     def join(self, person, name):
-        """Move a person to a room, which is made if there is none of that name."""
-        self.leave(person)
-        room = person.room = self.rooms.setdefault(name, Room(name, self.room_size))
+        """Move a person to a room, creating the room if none has a name that looks like this one."""
+        room, before = self.rooms.like(name), person.room
+        if room is None:
+            room = self.rooms[name] = Room(name, self.room_size)
+        self.leave(person, f"moves to {room.name}")
+        person.room = room
         room.people[person.name] = person
-        room.lines.publish((person.name, f"* {person.name} joins"))
+        came = "joins" if before is None else f"comes from {before.name}"
+        room.lines.publish((person.name, f"* {person.name} {came}"))
         person.unread = room.lines.subscribe(person.name)
-        yield Spawn(person.follow(person.unread), f"{person.name} in {name}", daemon=True)
-        yield from person.tell(f"* You are in {name}, one of {len(room.people)}. {HELP}")
+        yield Spawn(person.follow(person.unread), f"{person.name} in {room.name}", daemon=True)
+        yield from person.tell(f"* You are in {room.name} ({len(room.people)}). {HELP}")
 
-    def leave(self, person):
-        """Take a person out of its room, and forget the room if that was the last one there."""
+    def leave(self, person, does):
+        """Remove a person from its room, and remove the room if it is empty, except for the lobby."""
         room, person.room = person.room, None
         if room is not None:
             del room.people[person.name]
-            person.unread.close()  # which ends the task that follows
-            room.lines.publish((person.name, f"* {person.name} leaves"))
+            person.unread.close()  # this ends the task in `follow`
+            room.lines.publish((person.name, f"* {person.name} {does}"))
             if not room.people and room is not self.lobby:
                 del self.rooms[room.name]
 
 
-def is_word(text):
-    """Return whether it can be the name of a person or a room."""
-    return len(text.split()) == 1 and len(text) <= WORD and not text.startswith("/")
-
-
 def main(host="127.0.0.1", port=7777, unix=None, room_size=1000, **limits):
-    """Serve until cancelled: Ctrl-C does that."""
+    """Serve until cancelled, for example by Ctrl-C."""
     chat = Chat(int(room_size))
+    limits["status_signal"] = STATUS_SIGNAL
     if unix:
         yield from serve_unix(chat.visit, unix, ready=announce, **limits)
     else:
@@ -194,21 +224,20 @@ def main(host="127.0.0.1", port=7777, unix=None, room_size=1000, **limits):
 
 
 def announce(listener):
-    """Say where the server listens, and how to try it."""
+    """Print the address of the server, and how to try it."""
     where, nc, _ = whereabouts(listener)
-    print(f"listening on {where}; try: {nc}, in two terminals or more (Ctrl-C stops)", flush=True)
+    console.say(f"listening on {where}; try: {nc}, in two terminals or more (Ctrl-C stops)")
 
 
 if __name__ == "__main__":
-    parser = server_options("Let people talk in rooms. Port 0: any free one.")
-    said = "that a room keeps for those who read slowly; default: %(default)s"
-    parser.add_argument("--room-size", type=int, default=1000, metavar="LINES", help=said)
-    parser.set_defaults(idle_timeout=3600, grace=0)  # who only reads is idle, too; nobody is about to end
+    parser = server_options("A chat server with rooms. Port 0 means any free port.")
+    text = "number of lines that a room stores for slow readers; default: %(default)s"
+    parser.add_argument("--room-size", type=console.whole(1), default=1000, metavar="LINES", help=text)
+    # A person who only reads counts as idle, so its timeout is long. A chat has no end of its own: no grace.
+    parser.set_defaults(idle_timeout=3600, grace=0)
     options = parser.parse_args()
-    try:
-        run(main(options.host, options.port, options.unix, options.room_size, **limits_of(options)))
-    except (OSError, ValueError) as error:  # the port is taken, or out of range; the path exists; a limit is none
-        where = options.unix or f"{options.host}:{options.port}"
-        sys.exit(f"chat: {where}: {getattr(error, 'strerror', None) or error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with console.quiet_end():
+        try:
+            run(main(options.host, options.port, options.unix, options.room_size, **limits_of(options)))
+        except (OSError, ValueError) as error:
+            fail("chat", options, error)

@@ -1,11 +1,15 @@
-"""Three tasks that take turns: the smallest program that shows what a scheduler does.
+"""Three tasks that take turns: the smallest program that shows a scheduler at work.
 
-Shows: a task is a generator; `yield Spawn(...)` starts another beside it, `yield Sleep(...)` lets
-the others run meanwhile, `yield Join(...)` waits for an end and returns the result.
+Shows: a task is a generator. `yield Spawn(...)` starts another task, `yield Sleep(...)` lets the other
+tasks run meanwhile, `yield Join(...)` waits for a task to finish and returns its result.
 
 Run it:    python demos/hello.py
 Watch it:  minisched run --trace demos/hello.py
 """
+
+import argparse
+
+import console
 
 from minisched import Join, Sleep, Spawn, run
 
@@ -26,4 +30,6 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main())
+    argparse.ArgumentParser(description="Three tasks that take turns.").parse_args()
+    with console.quiet_end():
+        run(main())

@@ -1,61 +1,71 @@
-"""`run`: the loop that waits, fires and runs, until main and all below it have ended.
+"""`run`, and the event loop behind it: it waits, fires timers and runs tasks until main and its descendants are done.
 
-Theory of operation. Three phases, over and over. *Wait*: ask the selector for files, not waiting
-at all if a task is ready, else until the next deadline; then do what signals and other threads
-have asked for. *Fire*: the timers that are due. *Run*: up to 61 turns, as Go and tokio do, fewer
-while they are slow. While more than 61 tasks are ready, files are asked for once a round. So
-neither a flood of ready tasks nor of ready files can starve the rest.
+Theory of operation. The loop repeats three phases:
+
+- *Wait*: poll the files, waiting until the next deadline if no task is ready. Then make the calls that other threads
+  and signal handlers have scheduled, and handle interrupts (Ctrl-C).
+- *Fire*: the timers that are due.
+- *Run*: the turns of ready tasks, in batches with due timers between them (`pace`).
+
+The phases have no policy of their own. The clock decides when and how to wait (`clock.wait`), `Pace` decides how long
+to run, and the ready queue decides the order of the tasks.
 
 Invariants:
-1. Threads and signals take effect in Wait only.
-2. When `run` ends, however it does: every generator is closed, every service too, signals and
-   hooks are as they were.
-3. Never a silent hang: where nothing can wake anybody, it is a Deadlock.
+1. Calls from threads, signals and interrupts take effect in Wait only. They end the round that runs when they arrive.
+2. However `run` ends, every generator and every service is then closed, and signal handlers and hooks are restored,
+   whatever number of interrupts arrives meanwhile. An exception of a signal handler is the result, or its cause.
+3. A run never hangs silently: it ends with Deadlock if no task is ready, there is no deadline, and nothing outside can
+   wake a task.
+4. A run needs no file descriptor before it waits for a real event (`Wakeup.open`, `Poller.selector`).
 
-Not here: any service's own business.
+Not here: the work of the services; the size of a batch (`pace`); async generators (`bridges/asyncgens`).
 """
 
 from __future__ import annotations
 
 import os
-import sys
-import warnings
 from _thread import _local as thread_local  # pyright: ignore[reportPrivateUsage] (`threading` is slow to import)
-from _weakref import ref  # as `_thread`: what `weakref` and `threading` are made of is quick to import
+from _thread import get_ident
 from collections import deque
 
-from . import report
-from .debug import Debug
+from .bridges.asyncgens import AsyncGenerators
+from .bridges.interrupt import Interrupts, ends_run, raised_by_signal_handler
+from .bridges.one_thread import OneThread
+from .bridges.wakeup import Wakeup
 from .errors import Deadlock, SyscallError
-from .family import Family, ended, failure
-from .kernel import DONE, ENDING, Kernel, Task
-from .poller import Poller
-from .timers import Timers
-from .waiting import Primitives
-from .wakeup import Wakeup
-from .watch import Watchers
+from .io.poller import Poller
+from .kernel import Kernel
+from .kernel.current import kernels
+from .kernel.lifecycle import Lifecycle, close_body, failure
+from .kernel.tracebacks import strip_own_frames
+from .kernel.tree import DONE, ENDING
+from .kernel.watcher import Watchers
+from .pace import Pace
+from .tasks.timers import Timers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Sequence
     from typing import Any, TypeVar
 
-    from ._selectors2 import Selector
-    from .clocks import Clock
-    from .watch import Watcher
+    from .io._selectors2 import Selector
+    from .kernel import Task
+    from .kernel.watcher import Watcher
+    from .tasks.clocks import Clock
 
     Result = TypeVar("Result")
 
-BATCH = 61  # turns between two looks at timers
-SLOW = 0.002  # seconds that a batch should not exceed
-UNSEEN = 0.01  # seconds that files may not be looked at, while there is a task that is ready and has not had a turn
-
 FORKED = (
-    "this process was forked inside a task, with the files, timers and tasks of the first: a run can't go on in both; "
-    "fork before `run` (serve_workers), start programs with subprocess, or end the child with os._exit"
+    "this process was forked inside a task and has copies of the parent's files, timers and tasks; a run can't go on "
+    "in both processes: fork before `run` (serve_workers), start programs with subprocess, or end the child with "
+    "os._exit"
 )
+MAX_ATTEMPTS = 3  # of a step that closes the run: an exception of a signal handler may interrupt each of them
+PACKAGE_NAME = __name__.rpartition(".")[0] + "."
 INSIDE = "run inside run: a task spawns another task (yield Spawn(...)) or yields from it"
-_thread = thread_local()  # `busy`: why no run can begin in this thread
+
+
+_thread = thread_local()  # `busy`: the reason why no run can begin in this thread
 
 
 def run(
@@ -67,37 +77,83 @@ def run(
     watch: Sequence[Watcher] = (),
     debug: bool | None = None,
 ) -> Result:
-    """Run a generator or coroutine, and all that it spawns, to the end; return its result.
+    """Run a generator or coroutine, and all tasks that it spawns, until they are done; return its result.
 
-    Raises what main raised; an ExceptionGroup if tasks below it failed;
-    TaskCancelled if main was cancelled; KeyboardInterrupt after Ctrl-C and
-    cleaning up (a second Ctrl-C does not wait for that); Deadlock if nobody
-    can ever go on; SyscallError if a rule of the kernel was broken.
+    Blocks the calling thread, which may have one run at a time; several threads may each have their own.
+    The first Ctrl-C cancels main and waits for the cleanup of all tasks. The second one raises KeyboardInterrupt in the
+    task that it meets, and a later one also in a handler or a callback of the program's. When `run` returns or raises,
+    every generator is closed.
 
-    `ready`, `clock`, `selector`: others than the usual ones (the selector is
-    closed at the end). `watch`: who is told of each event. `debug`: look for
-    what is made and never run (None: under pytest).
+    Args:
+        main: the generator or coroutine of the first task.
+        ready: the ready queue, an empty object with `append(task)`, `popleft()`, `__len__` and `__iter__`;
+            None: a deque, which is FIFO. The kernel calls `append` when a task becomes ready and `popleft` for
+            each turn, so another order is another scheduling policy.
+        clock: an object with `now()` and `wait(select, deadline)`; None: the monotonic clock of the system.
+            `now` is called for deadlines and to measure batches of turns. `wait` is called when no task is
+            ready: it calls `select(seconds)`, or not, and returns when a file is ready or the deadline has come
+            (None: no deadline).
+        selector: an empty selector, as those of `selectors`; None: the best one of the platform, made when a
+            file is first registered or the loop first waits. It is closed at the end.
+        watch: observers. `start(kernel)` of each is called before main is spawned, and its other methods at each
+            event: see `Watcher`.
+        debug: warn of generators and syscalls that are created but never run, of scopes that are never entered, and of
+            handlers that change their call; log turns of more than 0.1 s; refuse the kernel's verbs in other threads.
+            This is slow: it reads the source of each function. None: only under pytest.
+
+    Raises:
+        TaskCancelled: main was cancelled.
+        ExceptionGroup: tasks below main failed.
+        KeyboardInterrupt: after Ctrl-C. An error of main, or one that ended the run, is its cause.
+        SystemExit: a task raised it, or SIGTERM arrived while `serve` runs. An error of main is its cause.
+        Deadlock: no task can ever be ready again. It lists the tasks, and what each of them waits for.
+        SyscallError: a rule of the kernel was broken; or there is a run in this thread already.
+        OSError: no file descriptor was left when the loop first waited.
+
+    Any other exception of main is raised as it is.
+
+    Example:
+        >>> from minisched import Join, Sleep, Spawn, run
+        >>> def child(number):
+        ...     yield Sleep(0.001)
+        ...     return number * 2
+        >>> def main():
+        ...     task = yield Spawn(child(21))
+        ...     return (yield Join(task))
+        >>> run(main())
+        42
     """
-    busy = getattr(_thread, "busy", "")
-    if busy:
+    refusal = getattr(_thread, "busy", "")
+    if refusal:
         if hasattr(main, "close"):
             main.close()
-        raise SyscallError(busy)
+        raise SyscallError(refusal)
     if debug is None:
         debug = "PYTEST_CURRENT_TEST" in os.environ
-    _thread.busy = INSIDE
+    if debug:
+        from .lab.debug import watchers  # imported here: instruments
+
+        watch = [*watch, *watchers(), OneThread()]
+    loop = None
     try:
-        loop = Loop(ready, clock, selector, [*watch, Debug()] if debug else watch)
-        try:
-            task = loop.run(main)
-        finally:
-            loop.close()
+        _thread.busy = INSIDE
+        loop = Loop(ready, clock, selector, watch)
+        loop.run(main)
     finally:
-        _thread.busy = ""
-    error = loop.outcome(task)
-    if error is not None:
-        raise error  # here, so that no other frame of ours comes before the program's own
-    return task.result
+        try:
+            close(loop)
+        finally:
+            _thread.busy = ""
+            close(loop)  # does nothing, unless a signal handler of the program's raised at the first line of the first
+    assert loop is not None  # otherwise the line that makes it has raised
+    task, error = loop.main, loop.outcome()
+    if error is None:
+        assert task is not None
+        return task.result
+    try:
+        raise error  # here, so that no other frame of ours precedes the program's own in the traceback
+    finally:
+        del error, task, loop  # a cycle: the traceback of the error holds this frame
 
 
 def busy() -> bool:
@@ -105,9 +161,9 @@ def busy() -> bool:
     return bool(getattr(_thread, "busy", ""))
 
 
-def load(why: str, execute: Callable[[], object]) -> None:
-    """Call `execute()`, which imports a program; a `run` in it is refused with the sentence `why`."""
-    _thread.busy = why
+def load(refusal: str, execute: Callable[[], object]) -> None:
+    """Call `execute()`, which imports a program; a `run` in it raises SyscallError(refusal)."""
+    _thread.busy = refusal
     try:
         _ = execute()
     finally:
@@ -115,190 +171,252 @@ def load(why: str, execute: Callable[[], object]) -> None:
 
 
 class Loop:
-    """One run: a kernel, and the three phases that drive it."""
+    """One run: a kernel, the services that the loop itself needs, and the three phases.
+
+    Discussion. An error's traceback has a frame of the task that raised it. From Python 3.12 on, such a frame holds
+    those that have called it (`f_back`): `step` functions of the task, `Kernel.turns`, methods of this class and `run`,
+    each with the local variables that it had at its end. One of these that leads to the error, such as its task, would
+    make a cycle. So these functions drop such variables; `tests/reports/test_reported_endings.py` looks for cycles.
+    """
 
     def __init__(self, ready: Any, clock: Clock | None, selector: Selector | None, watch: Sequence[Watcher]) -> None:
-        self.kernel = kernel = Kernel(ended, ready)
-        self.family = kernel.service(Family)
+        self.main: Task | None = None
+        self.raised: BaseException | None = None  # ended the run at once
+        self.kernel = kernel = Kernel(Lifecycle, ready)
+        kernel.check_caller = only_in_this_thread()
+        kernel.ends_run = ends_run
+        self.lifecycle = kernel.service(Lifecycle)
         self.timers = kernel.services[Timers] = Timers(kernel, clock)
-        _ = kernel.service(Primitives)  # now: it takes note of the thread
         self.poller = kernel.services[Poller] = Poller(kernel, selector)
-        try:
-            self.wakeup = kernel.service(Wakeup)
-        except BaseException:  # no file left for it
-            self.poller.close()
-            raise
-        self.batch = BATCH
+        self.wakeup = kernel.service(Wakeup)
+        self.interrupts = kernel.service(Interrupts)
+        self.asyncgens = AsyncGenerators(self.wakeup.call)
+        self.pace = Pace(self.timers.now)
         self.deadlock: Deadlock | None = None
-        self.hooks = sys.get_asyncgen_hooks()
-        self.generators: dict[ref[AsyncGenerator[Any, Any]], None] = {}  # those that were begun
-        self.dropped: deque[AsyncGenerator[Any, Any]] = deque()
+        self.problem: BaseException | None = None  # the first error of a step that closes the run
+        self.steps: list[Callable[[], object]] | None = None  # those that are left
         if watch:
             kernel.watch = watch[0] if len(watch) == 1 else Watchers(watch)
 
-    def run(self, body: Any) -> Task:
-        """Run main to its end; return it."""
-        if self.kernel.watch is not None:
-            self.kernel.watch.start(self.kernel)
-        main = self.kernel.spawn(body, None)
-        running[self] = None
-        self.wakeup.take_signals()
-        sys.set_asyncgen_hooks(self._generator_begun, self._generator_dropped)
+    def run(self, body: Any) -> None:
+        """Run main until it is done, or an error ends the run at once. `outcome` has the error."""
         try:
-            while main.place is not DONE:
-                self._wait(main)
-                self.timers.fire()
-                self._run_turns(main)
+            if self.kernel.watch is not None:
+                self.kernel.watch.start(self.kernel)
+            self.main = self.kernel.spawn(body, None)
+            running[self] = None
+            kernels[get_ident()] = self.kernel
+            self.interrupts.install()
+            self.asyncgens.install()
+            self._run_rounds()
         except BaseException as error:
-            self._abandon(error)
-            if self.wakeup.interrupts > 1 and isinstance(error, Exception):  # of what a third one broke off midway
-                raise self.wakeup.interruption() from None
-            raise
-        return main
+            self.raised = error
+        self.interrupts.closing = True
 
-    def _wait(self, main: Task) -> None:
-        """Wait: files, then what threads and signals have asked for."""
-        if self.kernel.ready:
+    def _run_rounds(self) -> None:
+        assert self.main is not None
+        while self.main.state is not DONE:  # no local variable holds main here and in `_run_turns`: see above
+            self._wait()
+            self.timers.fire()
+            self._run_turns()
+
+    # Wait.
+
+    def _wait(self) -> None:
+        """Wait for files, a deadline or a wake-up; then make the calls of other threads, and handle interrupts."""
+        wakeup, interrupts = self.wakeup, self.interrupts
+        if self.kernel.ready or wakeup.calls or interrupts.unseen:
             _ = self.poller.select(0.0)
         else:
             deadline = self.timers.next_deadline()
             if deadline is None and not any(service.pending() for service in self.kernel.services.values()):
-                return self._deadlocked(main)
-            self.timers.clock.wait(self.poller.select, deadline)
-        if self.poller.foreign:
-            self.poller.look(self.timers.now())
-        wakeup = self.wakeup
+                return self._end_deadlock()
+            select = self._select_first if wakeup.sender is None else self.poller.select
+            self.timers.clock.wait(select, deadline)
+        if self.poller.one_shot:
+            self.poller.check_stale(self.timers.now())
         if wakeup.calls:
-            self.poller.vain = 0
+            self.poller.empty_polls = 0
             wakeup.run_calls()
-        if wakeup.interrupts > wakeup.taken:
-            wakeup.taken = wakeup.interrupts
-            if wakeup.interrupts > 1:
-                raise wakeup.interruption()
-            self.family.interrupt(wakeup.interruption(), None)
+        if interrupts.unseen:
+            interrupts.unseen = False
+            if interrupts.count > 1:
+                raise interrupts.error()
+            self.lifecycle.interrupt(interrupts.error(), None)
         return None
 
-    def _run_turns(self, main: Task) -> None:
-        """Run: a turn of each task that is ready, for UNSEEN at most, and until somebody outside wants something.
+    def _select_first(self, timeout: float | None) -> int:
+        """Poll the files; before the first poll that can wait, let other threads and signals end it.
 
-        Files that are looked at sooner have mostly what nobody waits for yet, again and again: of 1,000
-        busy connections, 16 events a message in place of one. (Go looks every 10 ms at least, too.)
-        Timers are seen to after each batch of turns, which is halved while it is slow.
+        A clock may wait by itself and only poll (`select(0)`), so that the pair is never made. A call or an interrupt
+        that has arrived then counts as an event, as the byte in the pair would.
         """
-        kernel, timers, poller, wakeup = self.kernel, self.timers, self.poller, self.wakeup
-        if not kernel.ready and kernel.fault is None:
-            return poller.in_vain()
-        poller.vain = 0
-        now = timers.now
-        started = now()
-        left, until = len(kernel.ready), started + UNSEEN
-        while True:
-            kernel.turns(self.batch)
-            ended = now()
-            left -= self.batch
-            if ended - started > SLOW:  # 61 slow turns made timers 100 ms late
-                self.batch = max(self.batch // 2, 1)
-            elif self.batch < BATCH:
-                self.batch = min(self.batch * 2, BATCH)
-            seen = left <= 0 and len(poller.entries) > poller.silent  # else there is no file to look at
-            wanted = wakeup.calls or wakeup.interrupts > wakeup.taken
-            if seen or wanted or ended >= until or main.place is DONE or not kernel.ready:
-                return None
-            timers.fire()
-            started = now()
+        if timeout != 0:
+            self.wakeup.open()
+        events = self.poller.select(timeout)
+        return events + 1 if self.wakeup.calls or self.interrupts.unseen else events
 
-    def _deadlocked(self, main: Task) -> None:
-        """Cancel main, so that cleanup runs; a second time, there is nothing more to hope for."""
+    def _end_deadlock(self) -> None:
+        """Cancel main, so that cleanup runs; raise the Deadlock if that made no task ready, or the second time."""
         if self.deadlock is not None:
             raise self.deadlock
-        self.deadlock = Deadlock(report.deadlock(self.kernel))
-        self.kernel.cancel(main, "deadlock")
+        try:
+            from .lab import report  # imported here: an instrument, which most runs don't need
+
+            text = report.deadlock(self.kernel)
+        except (ImportError, OSError) as error:  # no descriptor is left to import it with
+            text = f"no task can ever be ready again; the report cannot be imported: {error}"
+        self.deadlock = Deadlock(text)
+        assert self.main is not None
+        self.kernel.cancel(self.main, "deadlock")
         if not self.kernel.ready:
             raise self.deadlock
 
-    def outcome(self, main: Task) -> BaseException | None:
-        """Return what `run` has to raise; None if main returned."""
-        error = self.family.quit or self.deadlock
-        if self.family.quit is None and self.wakeup.interrupts:
-            error = self.wakeup.interruption()  # it came in the last turns
-        if error is None:
-            return failure(main)
-        if main.failure is not None:
-            error.__cause__ = main.failure
-        return error
+    # Run.
 
-    def _abandon(self, error: BaseException) -> None:
-        """End the run at once: undo every wait and close every generator, children before parents."""
+    def _run_turns(self) -> None:
+        """Run one round: batches of turns, with due timers between them, until files are to be polled again."""
+        assert self.main is not None
+        kernel, timers, poller, pace = self.kernel, self.timers, self.poller, self.pace
+        wakeup, interrupts = self.wakeup, self.interrupts
+        if not kernel.ready and kernel.fault is None:
+            return poller.note_empty_poll()
+        poller.empty_polls = 0
+        kernel.turns(pace.begin_round(len(kernel.ready)))
+        while pace.more(len(poller.registered) > poller.internal_waiters):
+            if not kernel.ready or self.main.state is DONE or wakeup.calls or interrupts.unseen:
+                return None
+            timers.fire()
+            kernel.turns(pace.begin_batch())
+        return None
+
+    # The end.
+
+    def outcome(self) -> BaseException | None:
+        """Return the exception that `run` has to raise; None if main returned.
+
+        The first of these that applies is raised, and the others are its causes: an exit, a failure to close, an error
+        that ended the run at once, a deadlock, an error of main's.
+        """
+        main, raised, problem = self.main, self.raised, self.problem
+        self.main = self.raised = self.problem = None
+        if raised is not None and raised_by_signal_handler(raised):
+            raised = strip_own_frames(raised)  # own frames may hold a file that was just opened
+        error = raised or self.lifecycle.quit or self.deadlock
+        self.lifecycle.quit = self.deadlock = self.kernel.fault = None  # as above: the kernel is in cycles
+        if self.interrupts.count and (error is None or isinstance(error, Exception)):
+            error = caused(self.interrupts.error(), raised)  # the signal came in the last turns, or in the closing
+        if main is not None:  # not done, if an error has ended the run at once
+            error = failure(main) if error is None else caused(error, main.failure)
+        if problem is None or error is None:
+            return problem or error
+        exits = isinstance(problem, Exception) and not isinstance(error, Exception)
+        return caused(error, problem) if exits else caused(problem, error)
+
+    def _abandon(self) -> None:
+        """End the tasks that are left: undo every wait, then close every generator, children before parents."""
+        error = self.raised or SyscallError("the run was aborted")
         tasks = list(reversed(list(self.kernel.tasks())))
-        for task in tasks:  # first all waits, so that nothing is handed to who is closed next
+        for task in tasks:  # all waits first, so that nothing is handed to a task that is about to be closed
             try:
-                _ = self.kernel.forget(task)
+                _ = self.kernel.undo_wait(task)
             except SyscallError as problem:
                 error.add_note(str(problem))
         for task in tasks:
-            if task.place != ENDING:
-                self.kernel.close_body(task, error)
+            if task.state != ENDING:
+                task.state = ENDING
+                close_body(task, error)
 
-    def _generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:
-        self.generators[ref(generator, lambda gone: self.generators.pop(gone, None))] = None
-
-    def _generator_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
-        """Be told, perhaps by the collector in any thread, of an async generator that was not exhausted."""
-        self.dropped.append(generator)
-        self.wakeup.call(self._close_dropped)
-
-    def _close_dropped(self) -> None:
-        while self.dropped:
-            generator = self.dropped.popleft()
-            try:
-                generator.aclose().send(None)
-            except StopIteration:
-                continue
-            except BaseException as error:
-                text = f"raised {error!r} when it was closed"
-            else:
-                text = "waits in its cleanup; use contextlib.aclosing, so that a task can wait there"
-            name = getattr(generator, "__qualname__", generator)
-            warnings.warn(
-                f"async generator {name} was dropped before its end and {text}", ResourceWarning, stacklevel=1
-            )
-
-    def forked(self) -> None:
-        """Be the copy of a loop in a forked process: end with a sentence, and leave the first one's files alone."""
-        kernel, task = self.kernel, self.kernel.current
-        self.poller.abandon()
-        self.wakeup.close()  # a new run may take the signals; the first process keeps its ends of the pair
-        while kernel.ready:
-            _ = kernel.ready.popleft()
-        kernel.ready = deque()  # what the task still yields in this turn is not done
-        if task is not None:
-            task.scope.cause = (FORKED, None)
-        _ = kernel.misuse(FORKED)
+    def _forget(self) -> None:
+        """Remove the kernel from those that plain calls find. The bodies, whose blocks find it, are closed by now."""
+        _ = kernels.pop(get_ident(), None)
 
     def close(self) -> None:
-        """Close the services, the youngest first."""
-        _ = running.pop(self, None)
-        sys.set_asyncgen_hooks(*self.hooks)
-        self.dropped.extend(generator for begun in list(self.generators) if (generator := begun()) is not None)
-        problems: list[BaseException] = []
-        for close in [self._close_dropped, *(service.close for service in reversed(self.kernel.services.values()))]:
+        """Take each step that closes the run, whatever the others raise. `outcome` has the first error.
+
+        Interrupts come last, since from then on Ctrl-C raises KeyboardInterrupt in any line. A signal handler of the
+        program's may raise in any line, too: a step of ours that it interrupts is taken again, and this function goes
+        on with the next one.
+        """
+        self.interrupts.closing = True
+        try:
+            if self.steps is None:
+                _ = running.pop(self, None)
+                services = [one for one in reversed(self.kernel.services.values()) if one is not self.interrupts]
+                closes = [self.asyncgens.close, *(one.close for one in services), self.interrupts.close]
+                self.steps = [self._abandon, self._forget, *closes]
+            while self.steps:
+                self._take(self.steps[0])
+                del self.steps[0]
+        finally:
+            if self.steps != []:
+                self.close()
+
+    def _take(self, step: Callable[[], object]) -> None:
+        """Take a step; an error that a step of the package raises may be a signal handler's, and not its own."""
+        for _ in range(MAX_ATTEMPTS if step.__module__.startswith(PACKAGE_NAME) else 1):
             try:
-                _ = close()
+                _ = step()
+                return
             except BaseException as problem:
-                problems.append(problem)
-        if problems:
-            raise problems[0]
+                self.problem = self.problem or problem
+
+    def end_in_child(self) -> None:
+        """End this copy of a loop, in a forked process, with a SyscallError; leave the parent's files alone."""
+        kernel, task = self.kernel, self.kernel.current
+        self.poller.abandon()
+        self.interrupts.close()  # the child may begin a run of its own, which handles the signals
+        self.wakeup.close()  # the parent keeps its ends of the pair
+        while kernel.ready:
+            _ = kernel.ready.popleft()
+        kernel.ready = deque()  # the turn in progress has the old queue: tasks that become ready in it do not run
+        if task is not None:
+            task.scope.effective = (FORKED, None)
+        _ = kernel.broken_rule(FORKED)
 
 
-running: dict[Loop, None] = {}  # in whatever thread
+def close(loop: Loop | None) -> None:
+    """Close the loop, if it was made."""
+    if loop is not None:
+        loop.close()
+
+
+def caused(error: BaseException, cause: BaseException | None) -> BaseException:
+    """Return `error`, with `cause` at the end of its chain of causes."""
+    last, seen = error, {id(error)}
+    while last.__cause__ is not None and id(last.__cause__) not in seen:
+        last = last.__cause__
+        seen.add(id(last))
+    chain = cause
+    while chain is not None and id(chain) not in seen:
+        chain = chain.__cause__
+    if cause is not None and chain is None:
+        last.__cause__ = cause
+    return error
+
+
+def only_in_this_thread() -> Callable[[str, object], None]:
+    """Return a function `check(verb, thing)` that raises SyscallError in any thread but the current one."""
+    ident = get_ident()
+
+    def check(verb: str, thing: object) -> None:
+        if get_ident() != ident:
+            text = f"{verb} of {thing!r} in another thread than its run's, where it could break a turn"
+            raise SyscallError(f"{text}: let Portal.call make the call, or in a syscall `kernel.service(Wakeup).call`")
+
+    return check
+
+
+running: dict[Loop, None] = {}  # in all threads
 
 
 def forked() -> None:
-    """Be told in a process that was forked."""
-    _thread.busy = ""  # it may begin a run of its own
+    """End the copies of all loops, in a process that was just forked. Python calls this."""
+    _thread.busy = ""  # the child may begin a run of its own
+    kernels.clear()
     while running:
         loop, _ = running.popitem()
-        loop.forked()
+        loop.end_in_child()
 
 
-_ = getattr(os, "register_at_fork", dict)(after_in_child=forked)  # Windows forks nothing
+_ = getattr(os, "register_at_fork", dict)(after_in_child=forked)  # not on Windows, which can't fork

@@ -1,4 +1,9 @@
-"""What the tests of locks and queues share: each test in `async def` form, too; calls in another thread."""
+"""Run each test of a module in `async def` form, too; call a function in another thread.
+
+The generator tests are rewritten by their syntax tree: `yield` becomes `await`. Only `test_waiting` and
+`test_taskgroup` use this, since the kernel cannot tell the two forms apart; other modules show once for each function
+that it can be awaited.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +13,11 @@ from threading import Thread
 
 from minisched import Pause
 
-GENERATORS_ONLY = {"check_syscall"}  # who calls this has its tasks made elsewhere
+GENERATORS_ONLY = {"check_syscall"}  # a test that calls this passes generator functions to the package
 
 
 class Awaiting(ast.NodeTransformer):
-    """Makes an `async def` of each generator function; `changed` says that there was one."""
+    """Turn each generator function into an `async def`; `changed` says whether there was one."""
 
     changed = False
 
@@ -38,7 +43,7 @@ class Awaiting(ast.NodeTransformer):
 
 
 def in_thread(function, *args):
-    """Call a function in another thread; return what it returned or raised."""
+    """Call a function in another thread; return its result or its exception."""
     outcome = []
 
     def call():
@@ -54,7 +59,7 @@ def in_thread(function, *args):
 
 
 def own_nodes(function):
-    """Return the nodes of a function's body, without those of the functions in it."""
+    """Return the nodes of a function's body, without the bodies of nested functions."""
     todo = list(function.body)
     while todo:
         node = todo.pop()
@@ -64,14 +69,14 @@ def own_nodes(function):
 
 
 def add_async_forms(module):
-    """Add the async form of each test that has a task in it: the same source, awaiting where a generator yields.
+    """Add the `async def` form of each test that contains a task.
 
-    It is the last statement of a module, and is given its globals.
+    The call is the last statement of a module, and gets the globals of the module.
     """
     path = module["__file__"]
     tree = ast.parse(Path(path).read_text(encoding="utf-8"), path)
     tree.body.pop()
-    changed = set()  # names of functions: in the order of the source, helpers come before the tests
+    changed = set()  # names of rewritten functions; helpers come before the tests
     for number, node in enumerate(tree.body):
         awaiting = Awaiting()
         tree.body[number] = node = awaiting.visit(node)

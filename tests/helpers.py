@@ -1,32 +1,91 @@
-"""What the tests that touch the operating system share."""
+"""Helpers of the tests that use the operating system: runs that leave no file behind, sockets, recording selectors."""
 
 from __future__ import annotations
 
+import _thread
+import gc
 import os
+import signal
 import socket
-from time import monotonic
+import sys
+import tempfile
+import warnings
+from time import monotonic, sleep
 
 import pytest
 
 from minisched import Poller, Socket, Syscall, Watcher, testing
-from minisched._selectors2 import default_selector
-from minisched.wakeup import Wakeup
+from minisched.bridges.wakeup import Wakeup
+from minisched.io._selectors2 import default_selector
+from minisched.testing.resources import Resources
+
+# In WebAssembly there is no other thread or process, so waiting longer is useless.
+PATIENCE_SECONDS = 0.1 if sys.platform == "emscripten" else 20
 
 
 @pytest.fixture(autouse=True)
 def no_file_is_left_open():
     before = open_numbers()
+    if before != last_seen:  # a test without this fixture ran in between, and its garbage may hold open files
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # of that garbage
+            gc.collect()
+        before = open_numbers()
     yield
     assert open_numbers() == before
+    last_seen[:] = before
+
+
+@pytest.fixture(autouse=True)
+def no_file_or_thread_is_left():
+    """Assert that no descriptor and no thread is left. A thread may still close the file of an abandoned call."""
+    files, threads = open_numbers(), _thread._count()
+    yield
+    end = monotonic() + PATIENCE_SECONDS
+    while open_numbers() != files or _thread._count() > threads:  # a thread of an earlier test may have ended, too
+        assert monotonic() < end, f"{open_numbers()} in place of {files}, {_thread._count()} threads of {threads}"
+        sleep(0.001)
+
+
+def settled(look, expected):
+    """Wait until `look()` returns what is expected; fail after 20 seconds."""
+    end = monotonic() + PATIENCE_SECONDS
+    while look() != expected:
+        assert monotonic() < end, f"{look()} in place of {expected}"
+        sleep(0.001)
+
+
+last_seen: list[str] = []  # the open file descriptors after the last test with that fixture
+
+
+@pytest.fixture
+def nothing_is_left(tmp_path_factory, monkeypatch):
+    """Fail if the test leaves a file descriptor, a thread, a child process, a signal handler or a temporary file.
+
+    A test file that imports it and has `pytestmark = pytest.mark.usefixtures("nothing_is_left")` uses it in each test.
+    """
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    gc.collect()  # garbage of earlier tests may hold open files
+    before, handlers = Resources(), signal_handlers()
+    yield
+    assert before.left() == ""
+    assert signal_handlers() == handlers
+    assert os.listdir(folder) == []
+
+
+def signal_handlers():
+    """Return the handler of each signal."""
+    return {signum: signal.getsignal(signum) for signum in sorted(signal.valid_signals())}
 
 
 def open_numbers():
-    """Return the numbers of the open files."""
+    """Return the open file descriptors."""
     return sorted(os.listdir("/dev/fd"))
 
 
 def is_open(fd):
-    """Return whether a number is that of an open file."""
+    """Return whether `fd` is open."""
     try:
         os.fstat(fd)
     except OSError:
@@ -35,7 +94,7 @@ def is_open(fd):
 
 
 def run(main, **keywords):
-    """Run in virtual time; at the end, no file is watched but those of ours that are open."""
+    """Run in virtual time; assert that at the end only open Sockets are registered with the poller."""
     ends = Ends()
     try:
         return testing.run(main, watch=[ends, *keywords.pop("watch", ())], **keywords)
@@ -44,20 +103,27 @@ def run(main, **keywords):
 
 
 class Ends(Watcher):
+    """Records, when main ends, which descriptors are still registered and should not be."""
+
     def start(self, kernel):
         self.kernel = kernel
         self.left = []
 
     def exit(self, task):
         if task.spawner is None:
-            entries = self.kernel.service(Poller).entries
-            self.left = [fd for fd, entry in entries.items() if not (entry.lasting and is_open(fd))]
+            states = self.kernel.service(Poller).registered
+            self.left = [fd for fd, state in states.items() if not (state.persistent and is_open(fd))]
 
 
 def watched(kernel):
-    """Return the numbers that the poller watches, the wake-up socket's aside."""
+    """Return the descriptors that the poller watches, without the loop's own."""
     wakeup = kernel.service(Wakeup)
-    return [fd for fd, entry in kernel.service(Poller).entries.items() if entry is not wakeup.entry]
+    return [fd for fd, state in kernel.service(Poller).registered.items() if state is not wakeup.file_state]
+
+
+def open_wakeup(kernel):
+    """Open the descriptors of the loop itself, before a test counts those of the process."""
+    kernel.service(Wakeup).open()
 
 
 class Ask(Syscall[object]):
@@ -74,31 +140,48 @@ class Ask(Syscall[object]):
 
 
 def until(condition):
-    """Let the others run until `condition()` is true."""
-    end = monotonic() + 20
+    """Yield until `condition()` is true; fail after 20 seconds."""
+    end = monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert monotonic() < end, "it never came true"
+        assert monotonic() < end, "the condition did not become true within 20 s"
         yield
 
 
 def parked(*tasks):
-    """Let the others run until the tasks are parked."""
+    """Yield until all the tasks are parked."""
     return until(lambda: all(task.state == "parked" for task in tasks))
 
 
 def pair():
-    """Return a Socket and a plain blocking socket that are connected."""
+    """Return a Socket and a plain blocking socket, connected to each other."""
     ours, plain = socket.socketpair()
     return Socket(fileno=ours.detach(), peer="the other"), plain
 
 
 def pattern(size):
-    """Return bytes that are different at each place within a long way."""
+    """Return `size` bytes in which every 4 aligned bytes are unique."""
     return b"".join(number.to_bytes(4, "big") for number in range(size // 4))
 
 
+def left_in_cycles():
+    """Return the errors and the objects of the package that only a collection of garbage frees.
+
+    Call it in a run, whose kernel is not garbage yet.
+    """
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gc.collect()
+        kinds = [(one, type(one)) for one in gc.garbage]
+        return [
+            one for one, kind in kinds if issubclass(kind, BaseException) or kind.__module__.startswith("minisched")
+        ]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+
+
 class Recording:
-    """A selector that writes down what it is asked to do; `errors` says what it refuses."""
+    """A selector that records its calls; a call in `errors` raises, once."""
 
     def __init__(self, inner=None):
         self.inner = inner or default_selector()
@@ -127,5 +210,5 @@ class Recording:
         self.inner.close()
 
     def count(self, fd):
-        """Return what was asked for a number, in order."""
-        return [name for name, number in self.calls if number == fd and name != "select"]
+        """Return the names of the calls for a descriptor, in order."""
+        return [name for name, argument in self.calls if argument == fd and name != "select"]

@@ -1,13 +1,13 @@
-"""A run that leaves nothing behind: when main has ended, however it did, nobody waits for anything any more."""
+"""Runs that leave nothing behind: after the end of main there is no waiting task, no timer and no callback."""
 
 from __future__ import annotations
 
 from minisched import Timers, Watcher, testing
-from minisched.family import Family
+from minisched.kernel.lifecycle import Lifecycle
 
 
 def run(main, watch=(), **keywords):
-    """Run in virtual time; assert that main's end left no timer, no task, and nobody to be told of an end."""
+    """Run in virtual time; assert that the end of main leaves no timer, no task and no callback."""
     leaks = Leaks()
     try:
         return testing.run(main, watch=[leaks, *watch], **keywords)
@@ -16,7 +16,7 @@ def run(main, watch=(), **keywords):
 
 
 class Leaks(Watcher):
-    """What is still there when main has ended."""
+    """Records what is left when main has ended."""
 
     def start(self, kernel):
         self.kernel = kernel
@@ -24,9 +24,9 @@ class Leaks(Watcher):
 
     def exit(self, task):
         if task.spawner is None:
-            timers, family = self.kernel.service(Timers), self.kernel.service(Family)
+            timers, lifecycle = self.kernel.service(Timers), self.kernel.service(Lifecycle)
             self.found = [*timers.alive(), *self.kernel.root.children(), *self.kernel.ready]
-            for waiting in (family.at_end, family.at_body_end, family.joiners, family.joining_all):
+            for waiting in (lifecycle.on_done, lifecycle.on_body_end, lifecycle.joiners, lifecycle.joining_all):
                 self.found += waiting
             for service in self.kernel.services.values():
                 self.found += service.tasks()

@@ -1,12 +1,16 @@
-"""Random programs, and what the bodies of their tasks do, whoever runs them.
+"""Random programs, and the task bodies that perform them on any scheduler.
 
-Theory of operation. A program is plain data: what main does, step by step, which includes what the
-tasks do that it spawns. An `Actor` does that, and asks for each thing by yielding a tuple, such as
-`("sleep", 2)` or `("enter", scope)`; whoever runs it answers, or throws an error in. So the same
-body runs on the reference (`reference`) and on minisched (`test_reference`), and both write the
-same trace, if they agree. Nothing here knows either of them.
+Theory of operation. A program is plain data: the steps of main, which contain the steps of the tasks
+that it spawns. An `Actor` performs steps. It asks for each operation by yielding a tuple, such as
+`("sleep", 2)` or `("enter", scope)`; the interpreter sends the answer or throws an error. So the same
+body runs on the reference (`reference`) and on minisched (`test_reference`), and if the two agree,
+they write the same trace. This module depends on neither of them.
 
-Not here: what any of it means.
+Invariants:
+1. A program is a function of its bytes: the same bytes give the same program.
+2. Each body that has started notes its end, also if it is closed (`World.check_cleanups`).
+
+Not here: the meaning of the operations.
 """
 
 from __future__ import annotations
@@ -20,18 +24,18 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-LOCKS = 2
-QUEUES = 2
-DEPTH = 3  # of steps within a step of main
-MARKED = "because "  # how a reason begins that the program gave
+LOCKS = 2  # the second is reentrant
+QUEUES = 2  # the second takes the smallest item first
+MAX_NESTED_STEPS = 3  # within a step of main
+MARK = "because "  # the first word of a cancellation reason from a program, as opposed to one from a scheduler
 
 
 class Boom(Exception):
-    """What a task of a program raises to fail."""
+    """Raised by a task of a program, to fail."""
 
 
 class Program(NamedTuple):
-    """The sizes of its queues (None: any number of items), whether main is sturdy (`Actor`), and what main does."""
+    """The sizes of the queues (None: unbounded), whether main is sturdy (see `Actor`), and the steps of main."""
 
     sizes: tuple[int | None, ...]
     sturdy: bool
@@ -39,54 +43,60 @@ class Program(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One event: when, to which task, what, and what came of it."""
+    """One event: the time, the task, the event and its outcome."""
 
     time: float
     path: tuple[int, ...]
-    what: str
+    event: str
     outcome: str = ""
 
     def __str__(self) -> str:
-        return f"{self.time:>4g}  {dotted(self.path):<8}  {self.what:<20} {self.outcome}".rstrip()
+        return f"{self.time:>4g}  {dotted(self.path):<8}  {self.event:<20} {self.outcome}".rstrip()
 
 
 class World:
-    """What the tasks of one run share, and the trace that they write."""
+    """The state that the tasks of one run share, and the trace that they write."""
 
     def __init__(self, cancelled: type[BaseException], now: Callable[[], float]) -> None:
-        self.cancelled = cancelled  # the class that is thrown into a task that is cancelled
+        self.cancelled_type = cancelled  # the class of the exception that a cancelled task gets
         self.now = now
         self.tasks: list[Any] = []
-        self.scopes: list[Any] = []  # those that anybody may cancel
+        self.scopes: list[Any] = []  # those that any task may cancel: not the shields
         self.names: dict[Any, str] = {}  # of scopes
         self.trace: list[Line] = []
+        self.without_cleanup: set[tuple[int, ...]] = set()  # paths of the tasks whose body has started and not ended
 
-    def note(self, path: tuple[int, ...], what: str, outcome: str = "") -> None:
-        self.trace.append(Line(self.now(), path, what, outcome))
+    def note(self, path: tuple[int, ...], event: str, outcome: str = "") -> None:
+        self.trace.append(Line(self.now(), path, event, outcome))
+
+    def check_cleanups(self) -> None:
+        """Assert, after the run, that the cleanup of each body has run."""
+        paths = ", ".join(map(dotted, sorted(self.without_cleanup)))
+        assert not paths, f"the cleanup of {paths} did not run"
 
     def show(self, answer: Any) -> str:
-        """Return a text for an answer or an error that does not depend on who gave it."""
+        """Return a text for an answer or an error; the same text for each scheduler."""
         if isinstance(answer, BaseException):
             return self.show_error(answer)
         if hasattr(answer, "path"):
             return f"task {dotted(answer.path)}"
-        return repr(answer) if answer is None or isinstance(answer, (str, int, float)) else "a thing"
+        return repr(answer) if answer is None or isinstance(answer, (str, int, float)) else "an object"
 
     def show_error(self, error: BaseException) -> str:
-        """Return the type of an error and what it knows; its words are left out where they are not the program's."""
+        """Return the type of an error and its attributes; its message only where the program wrote it."""
         kind = type(error).__name__
         if isinstance(error, BaseExceptionGroup):
             return f"{kind}[{', '.join(map(self.show_error, error.exceptions))}]"
-        known = [str(error)] if isinstance(error, (Boom, AssertionError)) else []
+        details = [str(error)] if isinstance(error, (Boom, AssertionError)) else []
         reason, by = getattr(error, "reason", None), getattr(error, "by", None)
-        known += [reason] if reason is not None and reason.startswith(MARKED) else []
-        known += [f"by {dotted(by.path)}"] if by is not None else []
-        known += [f"of {dotted(error.task.path)}"] if hasattr(error, "task") else []
-        known += [self.names[error.scope]] if hasattr(error, "scope") else []
-        return f"{kind}({', '.join(known)})"
+        details += [reason.partition(" (by task ")[0]] if reason is not None and reason.startswith(MARK) else []
+        details += [f"by {dotted(by.path)}"] if by is not None else []
+        details += [f"of {dotted(error.task.path)}"] if hasattr(error, "task") else []
+        details += [self.names[error.scope]] if hasattr(error, "scope") else []
+        return f"{kind}({', '.join(details)})"
 
     def show_end(self, error: BaseException | None, cancelled: bool, result: Any) -> str:
-        """Return a text for how a task has ended."""
+        """Return a text for the outcome of a task."""
         ending = f"failed: {self.show_error(error)}" if error is not None else f"returned {result!r}"
         return f"cancelled, {ending}" if cancelled else ending
 
@@ -96,36 +106,39 @@ def dotted(path: tuple[int, ...]) -> str:
 
 
 class Actor:
-    """The body of one task: `play` is to be run; each `do_...` is one kind of step."""
+    """The body of one task. A scheduler runs `play`; each `do_...` performs one kind of step."""
 
     def __init__(self, world: World, path: tuple[int, ...], sturdy: bool) -> None:
         self.world = world
         self.path = path
-        self.sturdy = sturdy  # it goes on after an error, unless it is a Boom
+        self.sturdy = sturdy  # True if the body goes on after an error, except for a Boom
         self.spawned = 0
-        self.made = 0  # names given so far
-        self.late: BaseException | None = None  # a Cancelled that is raised after the scope, or at the end of the body
+        self.names_made = 0
+        self.kept: BaseException | None = None  # a Cancelled to raise after the scope, or at the end of the body
 
-    def note(self, what: str, outcome: str = "") -> None:
-        self.world.note(self.path, what, outcome)
+    def note(self, event: str, outcome: str = "") -> None:
+        self.world.note(self.path, event, outcome)
 
     def name(self) -> str:
-        """Return a text that no other step has."""
-        self.made += 1
-        return f"{dotted(self.path)}/{self.made}"
+        """Return a text that is unique in the run."""
+        self.names_made += 1
+        return f"{dotted(self.path)}/{self.names_made}"
 
     def play(self, steps):
         self.note("starts")
+        self.world.without_cleanup.add(self.path)
         try:
             if self.path == (0,):
                 self.world.tasks.append((yield from self.ask("me")))
             yield from self.do_all(steps)
-            if self.late is not None:
-                raise self.late
+            if self.kept is not None:
+                raise self.kept
         except GeneratorExit:
             self.note("is closed")
             raise
-        return self.made
+        finally:
+            self.world.without_cleanup.remove(self.path)
+        return self.names_made
 
     def do_all(self, steps):
         for kind, *rest in steps:
@@ -136,7 +149,7 @@ class Actor:
                     raise
 
     def ask(self, *call, text=None):
-        """Yield a call and note what comes of it."""
+        """Yield a call and note its outcome."""
         text = text or " ".join(map(str, call))
         try:
             answer = yield call
@@ -149,7 +162,7 @@ class Actor:
         return answer
 
     def error_of(self, steps):
-        """Do steps; return what they raise, None if they come to their end."""
+        """Perform steps; return the error that they raise, or None."""
         try:
             yield from self.do_all(steps)
         except GeneratorExit:
@@ -158,7 +171,7 @@ class Actor:
             return error
         return None
 
-    # Steps, each named as it is in a program.
+    # Steps, each with its name in a program.
 
     def do_pause(self, times):
         for _ in range(times):
@@ -170,8 +183,11 @@ class Actor:
     def do_now(self):
         yield from self.ask("now")
 
-    def do_work(self, seconds):
-        yield from self.ask("work", seconds)
+    def do_work(self, seconds, times):
+        for _ in range(times):
+            yield from self.ask("work", seconds)
+            if times > 1:
+                yield from self.ask("pause")
 
     def do_spawn(self, how, sturdy, steps):
         child = Actor(self.world, (*self.path, self.spawned), sturdy)
@@ -188,7 +204,7 @@ class Actor:
 
     def do_cancel(self, index):
         task = pick(self.world.tasks, index)
-        yield from self.ask("cancel", task, MARKED + self.name(), text=f"cancel {dotted(task.path)}")
+        yield from self.ask("cancel", task, MARK + self.name(), text=f"cancel {dotted(task.path)}")
 
     def do_scope(self, kind, seconds, steps):
         name = f"{kind} {self.name()}"
@@ -203,9 +219,10 @@ class Actor:
         except Exception as raised:
             error = raised
         called = "" if kind == "shield" or not scope.cancel_called else "called "
-        self.note(f"leaves {name}", f"{called}{'cancelled ' if scope.cancelled else ''}{self.world.show(error)}")
+        caught = "cancelled " if scope.cancelled_caught else ""
+        self.note(f"leaves {name}", f"{called}{caught}{self.world.show(error)}")
         if error is None:
-            error, self.late = self.late, None
+            error, self.kept = self.kept, None
         if error is not None:
             raise error
 
@@ -213,7 +230,7 @@ class Actor:
         if self.world.scopes:
             scope = pick(self.world.scopes, index)
             text = f"cancel {self.world.names[scope]}"
-            yield from self.ask("cancel scope", scope, MARKED + self.name(), text=text)
+            yield from self.ask("cancel scope", scope, MARK + self.name(), text=text)
 
     def do_move(self, index, seconds):
         """Move a deadline."""
@@ -238,6 +255,12 @@ class Actor:
     def do_close(self, index):
         yield from self.ask("close", index)
 
+    def do_done(self, index):
+        yield from self.ask("done", index)
+
+    def do_queue_join(self, index):
+        yield from self.ask("queue join", index)
+
     def do_fail(self):
         yield from ()
         raise Boom(self.name())
@@ -246,75 +269,93 @@ class Actor:
         error = yield from self.error_of(steps)
         if error is not None:
             self.note(f"{how}:", self.world.show(error))
-            error = error if how == "finally" else self.made_of(error, how)
+            error = error if how == "finally" else self.handled(error, how)
         if error is None or how == "finally":
             yield from self.do_all(more)
         if error is not None:
             raise error
 
     def do_clean(self, seconds, steps):
-        """Do as a task should that has something to clean up, which takes its time."""
+        """Perform steps, then a cleanup that waits, in a shield, as a well-behaved task does."""
         yield from self.do_try("finally", steps, (("scope", "shield", inf, (("sleep", seconds),)),))
 
-    def made_of(self, error, how):
-        """Return what is raised in place of an error, None if it is swallowed."""
-        if not isinstance(error, self.world.cancelled):
+    def handled(self, error, how):
+        """Return the error to raise in place of `error`, or None to swallow it."""
+        if not isinstance(error, self.world.cancelled_type):
             return error
         if how == "wrap":  # as `except*` does
             return BaseExceptionGroup("wrapped", [error, Boom(self.name())])
         if how == "replace":
             return Boom(self.name())
         if how == "keep":
-            self.late = error
+            self.kept = error
         return None
 
 
 def pick(things: list[Any], index: int) -> Any:
-    """Return one of the things that are there so far, counted from the youngest; that one, if there are not so many."""
+    """Return the thing at `index`, counted from the newest; the newest itself if there are not that many."""
     return things[-1 - index] if index < len(things) else things[-1]
 
 
-# How programs are made.
+# Making programs.
 
-LIMITS = (1, 2, 3, 0, 4, inf)
-SECONDS = (1, 2, 3, 0, 4)
-ANY = range(6)  # which task or scope, from the youngest on
-EITHER = (0, 0, 0, 1)
-# Of each kind, how many there are in about a hundred, and the values it can have.
+TIMEOUTS_SECONDS = (1, 2, 3, 0, 4, inf)
+SLEEPS_SECONDS = (1, 2, 3, 0, 4, 0.004)
+# 1.5 and 3 ms lie on both sides of BATCH_BUDGET_SECONDS. Two hundred such turns shrink the batches to one or
+# two turns. So the trace shows the size of a batch by the turn after which a due timer fires.
+WORK_SECONDS = (1, 0.0015, 2, 0.003)
+WORK_TIMES = (1, 1, 1, 200)
+ANY = range(6)  # the index of a task or a scope, counted from the newest
+EITHER = (0, 0, 0, 1)  # the index of a lock or a queue
+# Of each kind of step: its number among about a hundred steps, and the possible values of its arguments.
 KINDS = {
     "pause": (4, (1, 1, 2, 70)),
-    "sleep": (14, SECONDS),
+    "sleep": (14, SLEEPS_SECONDS),
     "now": (1,),
     "put": (7, EITHER, (True, True, False)),
     "get": (7, EITHER, (True, True, False)),
     "join": (6, ANY),
     "join_all": (2,),
-    "work": (1, (1, 2)),
-    "move": (2, ANY, SECONDS),
+    "work": (1, WORK_SECONDS, WORK_TIMES),
+    "move": (2, ANY, TIMEOUTS_SECONDS[:-1]),
     "cancel_scope": (4, ANY),
     "cancel": (4, ANY),
-    "close": (1, EITHER),
+    "close": (2, EITHER),
+    "done": (4, EITHER),
+    "queue_join": (2, EITHER),
     "fail": (1,),
     "lock": (12, EITHER),
     "try": (9, ("finally", "swallow", "keep", "finally", "swallow", "keep", "wrap", "replace")),
-    "clean": (5, SECONDS),
-    "scope": (17, ("timeout", "move on", "shield", "timeout", "cancel"), LIMITS),
+    "clean": (5, TIMEOUTS_SECONDS[:-1]),
+    "scope": (17, ("timeout", "move on", "shield", "timeout", "cancel"), TIMEOUTS_SECONDS),
     "spawn": (8, ("plain", "keep", "daemon", "keep"), (True, True, False)),
 }
-NESTS = {"lock": 1, "try": 2, "clean": 1, "scope": 1, "spawn": 1}  # how many lists of steps are in it
-# A program is about all of it, or about one thing above all: then, there are so many of these instead.
+NESTS = {"lock": 1, "try": 2, "clean": 1, "scope": 1, "spawn": 1}  # the number of lists of steps in a step
+# A program has a theme: everything, or one topic. The numbers of a theme replace those of KINDS.
 THEMES = (
     {},
     {"scope": 36, "cancel_scope": 12, "spawn": 20, "clean": 12, "try": 18, "lock": 3, "put": 2, "get": 2, "sleep": 24},
     {"spawn": 20, "join": 24, "fail": 8, "cancel": 8, "join_all": 6, "lock": 3, "put": 2, "get": 2, "scope": 8},
-    {"put": 48, "get": 36, "close": 4, "cancel": 6, "lock": 2, "scope": 10, "spawn": 12, "try": 4, "join": 2},
+    {"put": 48, "get": 36, "close": 10, "cancel": 6, "lock": 2, "scope": 10, "spawn": 12, "try": 4, "join": 2},
+    {
+        "put": 36,
+        "get": 24,
+        "done": 16,
+        "queue_join": 10,
+        "close": 8,
+        "lock": 2,
+        "scope": 10,
+        "spawn": 12,
+        "try": 4,
+        "join": 2,
+    },
     {"lock": 36, "cancel": 8, "spawn": 14, "put": 2, "get": 2, "scope": 12, "join": 2},
     {"work": 10, "pause": 12, "sleep": 24, "scope": 24, "put": 2, "get": 2, "lock": 4},
 )
 
 
 class Choices:
-    """Choices made by bytes, one each; once they are used up, the first of what there is."""
+    """Choices among options, by one byte each; the first option once the bytes are used up."""
 
     def __init__(self, data: bytes) -> None:
         self.rest = iter(data)
@@ -323,7 +364,7 @@ class Choices:
         return options[next(self.rest, 0) * len(options) // 256]
 
     def steps(self, kinds: Sequence[str], depth: int, counts: Sequence[int]) -> tuple[Any, ...]:
-        """Make some steps of these kinds, within each other down to a depth."""
+        """Return steps of these kinds, nested down to a depth."""
         kinds = kinds if depth else [kind for kind in kinds if kind not in NESTS]
         return tuple(self.step(self.among(kinds), kinds, depth) for _ in range(self.among(counts)))
 
@@ -340,73 +381,74 @@ def program(data: bytes) -> Program:
     kinds = [kind for kind, (weight, *_) in KINDS.items() for _ in range(theme.get(kind, weight))]
     sizes = tuple(choices.among((0, 1, 0, 1, 2, None)) for _ in range(QUEUES))
     sturdy = choices.among((True, True, True, False))
-    spawns = [choices.step("spawn", kinds, DEPTH) for _ in range(choices.among((0, 2, 3, 4, 5)))]
-    return Program(sizes, sturdy, (*spawns, *choices.steps(kinds, DEPTH, (0, 1, 2, 3, 4, 5, 6, 7, 8))))
+    spawns = [choices.step("spawn", kinds, MAX_NESTED_STEPS) for _ in range(choices.among((0, 2, 3, 4, 5)))]
+    return Program(sizes, sturdy, (*spawns, *choices.steps(kinds, MAX_NESTED_STEPS, (0, 1, 2, 3, 4, 5, 6, 7, 8))))
 
 
 def programs() -> st.SearchStrategy[Program]:
     """Return a strategy for programs.
 
-    All choices of a program are one draw: of lists of steps, hypothesis would make variations, with parts repeated,
-    so that most programs were like others; and to draw them would take longer than to run them.
+    All choices of a program are one draw. From lists of steps, hypothesis would make variations with
+    repeated parts, so that most programs resembled each other; and drawing them would take longer
+    than running them.
     """
     return st.binary(min_size=300, max_size=600).map(program)
 
 
 def smallest(program: Program, differs: Callable[[Program], bool]) -> Program:
-    """Return what is left of a program that differs when whatever can be left out is left out.
+    """Return a smallest program that still differs, by leaving out and simplifying steps.
 
-    Hypothesis can't do that here: to it, a program is a row of bytes.
+    Hypothesis cannot do that here: it sees a program as bytes, not as steps.
     """
     while True:
         for main in smaller(program.main):
-            less = program._replace(main=main)
-            if differs(less):
-                program = less
+            candidate = program._replace(main=main)
+            if differs(candidate):
+                program = candidate
                 break
         else:
             return program
 
 
 def smaller(steps: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Return steps with one of them left out, or less within one, or a simpler value in one."""
+    """Yield variants of steps: without one of them, with less inside of one, or with a simpler value in one."""
     for number, (kind, *rest) in enumerate(steps):
         before, after = steps[:number], steps[number + 1 :]
         yield (*before, *after)
         for place, part in enumerate(rest):
             if isinstance(part, tuple):
                 yield (*before, *part, *after)
-                others = list(smaller(part))
+                variants = list(smaller(part))
             else:
                 simplest = KINDS[kind][1 + place][0]
-                others = [simplest] if part != simplest else []
-            for other in others:
-                yield (*before, (kind, *rest[:place], other, *rest[place + 1 :]), *after)
+                variants = [simplest] if part != simplest else []
+            for variant in variants:
+                yield (*before, (kind, *rest[:place], variant, *rest[place + 1 :]), *after)
 
 
-# What is said of a program, and of a difference.
+# Texts of programs and of differences.
 
 
 def listing(program: Program) -> str:
     """Return the text of a program."""
-    queues = " and ".join("any number" if size is None else str(size) for size in program.sizes)
+    queues = " and ".join("any size" if size is None else f"size {size}" for size in program.sizes)
     lines = [f"queues of {queues}; main{', sturdy' if program.sturdy else ''}:"]
     return "\n".join([*lines, *lines_of(program.main, "    ")])
 
 
 def lines_of(steps: tuple[Any, ...], indent: str) -> Iterator[str]:
-    """Return the texts of steps, what is within them indented; a second list of steps comes after `then`."""
+    """Yield the texts of steps, nested steps indented; a second list of steps follows the word `then`."""
     for kind, *rest in steps:
         lists = [part for part in rest if isinstance(part, tuple)]
         yield f"{indent}{' '.join([kind, *(str(part) for part in rest if not isinstance(part, tuple))])}"
-        for number, within in enumerate(lists):
+        for number, nested in enumerate(lists):
             if number:
                 yield f"{indent}  then"
-            yield from lines_of(within, indent + "    ")
+            yield from lines_of(nested, indent + "    ")
 
 
 def difference(one: list[Any], two: list[Any], titles: tuple[str, str], around: int = 8) -> str | None:
-    """Return two traces side by side, around the first line that differs; None if none does."""
+    """Return two traces side by side, around the first line that differs; None if they are equal."""
     pairs = [(str(left), str(right)) for left, right in zip_longest(one, two, fillvalue="")]
     first = next((number for number, (left, right) in enumerate(pairs) if left != right), None)
     if first is None:

@@ -1,4 +1,4 @@
-"""What the tests of servers share: servers in virtual time and in processes, their clients, and what they cost."""
+"""Helpers for tests of servers: servers in virtual time and in processes, their clients, and their resources."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from minisched import Cancel, Join, Poller, Read, Sleep, Spawn, TaskCancelled, T
 LOCAL = "127.0.0.1"
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close is a reset
 
-# What the programs share. What is logged goes to standard output: standard error has to stay empty.
+# The common beginning of all server programs. They log to standard output, since standard error has to stay empty.
 PREFACE = """
 import logging, os, signal, socket, sys
 from minisched import *
@@ -28,7 +28,7 @@ from minisched import *
 logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(message)s")
 
 def say(*words):
-    sys.stdout.write(" ".join(map(str, words)) + "\\n")  # one write: others say things, too
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")  # a single write, since other processes write, too
     sys.stdout.flush()
 
 def ready(listener):
@@ -49,19 +49,19 @@ ECHO = f"until_interrupted(run, serve(echo, {LOCAL!r}, 0, ready=ready))"
 
 @pytest.fixture
 def path():
-    """Return a short path, in a directory of its own, that does not exist."""
+    """Return a short path that does not exist, in a directory of its own."""
     with tempfile.TemporaryDirectory() as directory:
         yield os.path.join(directory, "sock")
 
 
 @pytest.fixture
 def said(caplog):
-    """Return a function that gives what has been logged so far, without the sentence that a server stops."""
+    """Return a function that returns the messages logged so far, except for "the server stops"."""
     caplog.set_level(logging.INFO, "minisched")
     return lambda: [text for text in caplog.messages if not text.startswith("the server stops")]
 
 
-# In virtual time
+# In virtual time.
 
 
 def echo(conn):
@@ -70,7 +70,7 @@ def echo(conn):
 
 
 def begun(body, *, listeners=1):
-    """Start what `body(ready)` makes; return its task and its listeners."""
+    """Spawn the server `body(ready)`; return its task and its listeners when all of them listen."""
     ready = []
     server = yield Spawn(body(ready.append), "server", keep=True)
     yield from until(lambda: len(ready) == listeners)
@@ -78,35 +78,35 @@ def begun(body, *, listeners=1):
 
 
 def stopped(server):
-    """Stop a server; wait for its end."""
+    """Cancel a server and wait until it has finished."""
     yield Cancel(server)
     with pytest.raises(TaskCancelled):
         yield Join(server)
 
 
 def settled():
-    """Wait until everybody else waits: virtual time passes only then."""
+    """Return a sleep that ends when all other tasks wait: only then does virtual time pass."""
     return Sleep(0.001)
 
 
 def handlers(kernel):
-    """Return the tasks that serve a connection."""
+    """Return the tasks that serve connections."""
     return [task for task in kernel.tasks() if task.name.endswith(tuple("0123456789"))]
 
 
-# In a process
+# In a process.
 
 
 @contextmanager
 def serving(text, *arguments, path=()):
-    """Start a server; give its Program, and the address where it listens."""
+    """Start a server; yield its Program and its address."""
     with started("-c", PREFACE + text, *arguments, path=path) as program:
-        where = program.expect(r"listening at (.+)\n")[1]
-        yield program, (LOCAL, int(where)) if where.isdigit() else where
+        address = program.expect(r"listening at (.+)\n")[1]
+        yield program, (LOCAL, int(address)) if address.isdigit() else address
 
 
 def dial(address):
-    """Return a blocking socket that is connected; whatever it does takes a minute at most."""
+    """Return a connected blocking socket with a timeout."""
     sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
     try:
         sock.settimeout(SECONDS)
@@ -118,20 +118,20 @@ def dial(address):
 
 
 def client_of(address):
-    """Return a socket that is connected, and never blocks: for a server in the same thread."""
+    """Return a connected non-blocking socket, for a server in the same thread."""
     client = dial(address)
     client.setblocking(False)
     return client
 
 
 def asked(conn, word):
-    """Send a word to an echo server; return what comes back."""
+    """Send a word to an echo server; return the echo."""
     conn.sendall(word)
     return received(conn, len(word))
 
 
 def received(conn, size):
-    """Return so many bytes, less at the end."""
+    """Receive `size` bytes, or fewer at the end of the stream."""
     data = bytearray()
     while len(data) < size and (more := conn.recv(size - len(data))):
         data += more
@@ -139,37 +139,37 @@ def received(conn, size):
 
 
 def reset(sock):
-    """Close a connection in such a way that the other side is told of a reset."""
+    """Close a connection with a reset."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     sock.close()
 
 
 def held(kernel):
-    """Return all that a run holds, to be compared with what it holds later."""
+    """Return the tasks, timers and files of a run, to be compared with those at a later time."""
     poller, timers = kernel.service(Poller), kernel.service(Timers)
     return {
         "tasks": [task.name for task in kernel.tasks()],
         "timers": len(timers.alive()),
-        "watched": sorted(poller.entries),
+        "watched": sorted(poller.registered),
         "registered": sorted(poller.selector.get_map()),
-        "foreign": len(poller.foreign),
+        "foreign": len(poller.one_shot),
         "files": open_numbers(),
     }
 
 
 def seconds_of_cpu(pid):
-    """Return what a process has used so far. Linux."""
+    """Return the CPU seconds that a process has used so far. Linux only."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_of(pid):
-    """Return the bytes that a process has in memory. Linux."""
+    """Return the resident memory of a process in bytes. Linux only."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def lives(pid):
-    """Return whether a process exists that has not ended. Linux knows of one that nobody has waited for."""
+    """Return whether a process is running. On Linux, an unreaped process (a zombie) does not count."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
@@ -178,7 +178,7 @@ def lives(pid):
 
 
 def come_true(condition, what):
-    """Ask again until `condition()` is true, of another process, which tells us nothing. Bounded."""
+    """Poll `condition()`, which asks about another process, until it is true. With a timeout."""
     end = monotonic() + SECONDS
     while not condition():
-        assert monotonic() < end, f"it never came true: {what}"
+        assert monotonic() < end, f"timed out, waiting for: {what}"

@@ -1,8 +1,10 @@
-"""Bugs that other schedulers shipped, each in a few lines: `test_bugs` asserts that its tests notice them.
+"""Stand-ins: bugs that other schedulers shipped, each in a few lines.
 
-Most are written as an extension of ours would be, with the shape of the reported code and none of its
-text. asyncio raises a cancellation that comes after the hand-over in place of the answer; here, a bare
-`yield` between the two lets it in. Where a scheduler as such had the bug, there is one of its own: `TinyLoop`.
+Theory of operation. `test_bugs` runs each of its tests on minisched and on the stand-in that has the
+bug, and asserts that the test fails there. Most stand-ins extend minisched. They have the shape of the
+reported code, and none of its text. asyncio raises a cancellation that comes after the hand-over
+in place of the answer. minisched never does: there, the stand-ins add a bare `yield`, at which Cancelled
+is raised. Where the scheduler itself had the bug, the stand-in is a subclass of `TinyLoop`.
 """
 
 from __future__ import annotations
@@ -43,30 +45,30 @@ from minisched import (
     WaitReadable,
     WaitWritable,
 )
-from minisched.family import ended
-from minisched.foreign import as_file
-from minisched.kernel import DONE
-from minisched.poller import READ, WRITE
-from minisched.sockets import Dialing
-from minisched.sync import Permit
-from minisched.tasks import awaitable
-from minisched.waiting import resume
+from minisched.io._selectors2 import READ, WRITE
+from minisched.io.borrowed import as_file
+from minisched.kernel.lifecycle import Lifecycle
+from minisched.kernel.tree import DONE
+from minisched.kernel.waiting import resume
+from minisched.net.dialing import Dialing
+from minisched.sync.semaphore import Permit
+from minisched.tasks.tasks import awaitable
 
-# Locks and friends.
+# Locks, semaphores and conditions.
 
 
 class LossyCondition(Condition):
-    """A notification is over once it has been given: if who was given it raises, nobody has it."""
+    """A notification is used up once a waiter is notified: if that waiter is cancelled, it is lost."""
 
-    __slots__ = ("line",)
+    __slots__ = ("queue",)
 
     def __init__(self):
         super().__init__()
-        self.line = deque()
+        self.queue = deque()
 
     def wait(self):
         woken = Event()
-        self.line.append(woken)
+        self.queue.append(woken)
         self.lock.release()
         try:
             yield woken.wait()
@@ -76,16 +78,16 @@ class LossyCondition(Condition):
         yield
 
     def notify(self, count=1):
-        for _ in range(min(count, len(self.line))):
-            self.line.popleft().set()
+        for _ in range(min(count, len(self.queue))):
+            self.queue.popleft().set()
 
 
 class StandIn:
-    """A lock, or one permit, that a `with` gives back: `with (yield from lock.acquire()):`, or `async with lock:`."""
+    """A lock, or one permit, that a `with` releases: `with (yield from lock.acquire()):`, or `async with lock:`."""
 
     def __init__(self):
         self.locked = False
-        self.line = deque()
+        self.queue = deque()
 
     def __enter__(self):
         return self
@@ -101,12 +103,12 @@ class StandIn:
 
 
 class ForgetfulLock(StandIn):
-    """Who releases it wakes the first, who takes it in its own turn; if that one is gone, the next sleeps on."""
+    """A release wakes the first waiter, which acquires in its own turn; if it was cancelled, the next is not woken."""
 
     def acquire(self):
         while self.locked:
             woken = Event()
-            self.line.append(woken)
+            self.queue.append(woken)
             yield woken.wait()
             yield
         self.locked = True
@@ -114,38 +116,38 @@ class ForgetfulLock(StandIn):
 
     def release(self):
         self.locked = False
-        if self.line:
-            self.line.popleft().set()
+        if self.queue:
+            self.queue.popleft().set()
 
 
 class LeakyLock(StandIn):
-    """It is handed over, but who was handed it and is cancelled never gives it back."""
+    """A release hands the lock over; a new owner that is cancelled in that turn never releases it."""
 
     def acquire(self):
         if self.locked:
             woken = Event()
-            self.line.append(woken)
+            self.queue.append(woken)
             yield woken.wait()
             yield
         self.locked = True
         return self
 
     def release(self):
-        if self.line:
-            self.line.popleft().set()
+        if self.queue:
+            self.queue.popleft().set()
         else:
             self.locked = False
 
 
 class PausingLock(StandIn):
-    """A free lock is taken at once, and after that comes a checkpoint, where a cancellation leaves it locked."""
+    """A free lock is acquired at once, before a checkpoint, where a cancellation leaves it locked."""
 
     @awaitable
     def acquire(self):
         while self.locked:
             yield Sleep(1)
         self.locked = True
-        yield  # lets others run, and one of them cancels it
+        yield  # other tasks run, and one of them cancels this one
         yield
         return self
 
@@ -154,16 +156,16 @@ class PausingLock(StandIn):
 
 
 class DoubleLock(StandIn):
-    """A cancelled waiter that finds it unlocked wakes another: besides the one who was woken by the release."""
+    """A cancelled waiter that finds the lock free wakes another waiter, beside the one that the release woke."""
 
     def __init__(self):
         super().__init__()
-        self.line = {}
+        self.queue = {}
 
     def acquire(self):
         task = yield CurrentTask()
         if self.locked:
-            self.line[task] = woken = Event()
+            self.queue[task] = woken = Event()
             try:
                 yield woken.wait()
                 yield
@@ -172,7 +174,7 @@ class DoubleLock(StandIn):
                     self.wake_first()
                 raise
             finally:
-                del self.line[task]
+                del self.queue[task]
         self.locked = True
         return self
 
@@ -181,13 +183,13 @@ class DoubleLock(StandIn):
         self.wake_first()
 
     def wake_first(self):
-        for task, woken in self.line.items():
-            if not woken.is_set() and task.scope.cause is None:
+        for task, woken in self.queue.items():
+            if not woken.is_set() and task.scope.effective is None:
                 return woken.set()
 
 
 class LateSemaphore(Semaphore):
-    """The permit that is handed over is counted as free until its new owner has its turn."""
+    """A permit that was handed over counts as free until the turn of its new owner."""
 
     __slots__ = ()
 
@@ -206,7 +208,7 @@ class LatePermit(Permit):
 
 
 class UnfairSemaphore(StandIn):
-    """Who is woken looks again, and finds the permit gone to one who came later."""
+    """A woken waiter checks again, and finds that a later task has taken the permit."""
 
     def __init__(self, value):
         super().__init__()
@@ -215,26 +217,26 @@ class UnfairSemaphore(StandIn):
     def acquire(self):
         while not self.value:
             woken = Event()
-            self.line.append(woken)
+            self.queue.append(woken)
             yield woken.wait()
         self.value -= 1
         return self
 
     def release(self):
         self.value += 1
-        if self.line:
-            self.line.popleft().set()
+        if self.queue:
+            self.queue.popleft().set()
 
 
 class StuckSemaphore(UnfairSemaphore):
-    """Nobody may jump in while one is being woken; if that one is cancelled, nobody may for ever."""
+    """No task may acquire while a waiter is being woken; if that waiter is cancelled, none ever may."""
 
     waking = False
 
     def acquire(self):
         while self.waking or not self.value:
             woken = Event()
-            self.line.append(woken)
+            self.queue.append(woken)
             yield woken.wait()
             yield
             self.waking = False
@@ -242,7 +244,7 @@ class StuckSemaphore(UnfairSemaphore):
         return self
 
     def release(self):
-        self.waking = bool(self.line)
+        self.waking = bool(self.queue)
         super().release()
 
 
@@ -250,7 +252,7 @@ class StuckSemaphore(UnfairSemaphore):
 
 
 class LossyQueue:
-    """An item goes to the first getter, whether or not that one is still there to take it."""
+    """An item goes to the first getter, even if that getter has been cancelled."""
 
     def __init__(self):
         self.items = deque()
@@ -259,28 +261,28 @@ class LossyQueue:
     def get(self):
         if self.items:
             return self.items.popleft()
-        woken, given = Event(), []
-        self.getters.append((woken, given))
+        woken, handed_over = Event(), []
+        self.getters.append((woken, handed_over))
         yield woken.wait()
         yield
-        return given[0]
+        return handed_over[0]
 
     def put_nowait(self, item):
         if self.getters:
-            woken, given = self.getters.popleft()
-            given.append(item)
+            woken, handed_over = self.getters.popleft()
+            handed_over.append(item)
             woken.set()
         else:
             self.items.append(item)
 
 
 class DroppingAccept(Accept):
-    """Its undo forgets the task, but not what the poller will do: accept the next connection, for nobody."""
+    """Its undo drops the task and leaves the poller registered, which accepts the next connection and closes it."""
 
     __slots__ = ()
 
     def handle(self, kernel, task):
-        accepting = Accepting(kernel, task, self.listener)
+        accepting = Accepting(kernel, task, self.file)
         kernel.park(task, accepting.give_up)
 
 
@@ -304,7 +306,7 @@ class Accepting:
 
 
 def storming_serve(handler, path, *, ready):
-    """Out of files, go on trying for the rest of the backlog, and log each."""
+    """Out of file descriptors, try again for the rest of the backlog and log each failure."""
     with (yield Listen(path)) as listener:
         ready(listener)
         while True:
@@ -322,7 +324,7 @@ def storming_serve(handler, path, *, ready):
 
 
 def slow_serve(handler, path, *, ready):
-    """Take one connection each time that the selector tells of some."""
+    """Accept one connection at each poll that reports some."""
     with (yield Listen(path)) as listener:
         ready(listener)
         while True:
@@ -339,7 +341,7 @@ def closing(handler, conn):
 
 
 def swallowing_wait_for(call, seconds):
-    """Wait for a call; if there is an answer, never mind what else was asked meanwhile."""
+    """Wait for a call; if there is an answer, drop a cancellation that came with it."""
     with (yield Timeout(seconds)):
         answer = yield call
     yield Uncancel()
@@ -347,18 +349,18 @@ def swallowing_wait_for(call, seconds):
 
 
 class Uncancel(Syscall[None]):
-    """Take back the cancellation of the task that asks."""
+    """Withdraw the cancellation of the task that yields this."""
 
     __slots__ = ()
     checkpoint = False
 
     def handle(self, kernel, task):
-        task.own = None
-        kernel.spread(task)
+        task.requested = None
+        kernel.propagate(task)
 
 
 def throwing_timeout(body, seconds):
-    """Run `body` for so long; throw into it, once, and look no more at it."""
+    """Run `body` for `seconds`; then throw into it once, and leave it alone."""
     task = yield Spawn(body, keep=True)
     with (yield MoveOnAfter(seconds)):
         yield Join(task)
@@ -367,15 +369,15 @@ def throwing_timeout(body, seconds):
 
 
 def greedy_run(main, *, clock, watch):
-    """Run turns for as long as a task is ready; only then look at files and timers."""
-    kernel = Kernel(ended)
+    """Run turns as long as a task is ready; only then poll files and fire timers."""
+    kernel = Kernel(Lifecycle)
     (kernel.watch,) = watch
     timers = kernel.services[Timers] = Timers(kernel, clock)
     poller = kernel.service(Poller)
     task = kernel.spawn(main)
     try:
         kernel.turns(sys.maxsize)
-        while task.place != DONE:
+        while task.state != DONE:
             timers.clock.wait(poller.select, timers.next_deadline())
             timers.fire()
             kernel.turns(sys.maxsize)
@@ -386,7 +388,7 @@ def greedy_run(main, *, clock, watch):
 
 
 def eager_read(file, size):
-    """Read at once what is there, without a word to the scheduler."""
+    """Read available bytes at once, without a yield."""
     try:
         return file.try_read(size)
     except BlockingIOError:
@@ -396,12 +398,12 @@ def eager_read(file, size):
 class TinyLoop:
     """A round-robin loop of generators that yield nothing, or Spawn, Join, Cancel or Sleep.
 
-    It kills by closing. Each of its subclasses has a bug in one of these methods.
+    A kill closes the generator. Each subclass has a bug in one of these methods.
     """
 
     def __init__(self):
-        self.ready = deque()  # generators, each with what it is sent
-        self.sleeping = []  # each with when it wakes
+        self.ready = deque()  # generators, each with the value to send
+        self.sleeping = []  # generators, each with its wake-up time
         self.joining = {}
         self.results = {}
         self.time = 0
@@ -451,7 +453,7 @@ class TinyLoop:
 
     def kill(self, task):
         self.forget(task)
-        with suppress(RuntimeError):  # it has yielded in its `finally`
+        with suppress(RuntimeError):  # raised if the task yields in its `finally`
             task.close()
         self.end(task, None)
 
@@ -463,7 +465,7 @@ class TinyLoop:
         self.sleeping.append((until, task))
 
     def wake_next(self):
-        """Let the first sleeper go on; return whether there is one."""
+        """Wake the first sleeper; return whether there is one."""
         first = min(self.sleeping, key=lambda entry: entry[0], default=(inf, None))
         if first[0] == inf:
             return False
@@ -474,7 +476,7 @@ class TinyLoop:
 
 
 class PyosLoop(TinyLoop):
-    """pyos8: to kill is to close the generator, whose end is noticed at its next turn; a failure ends `run`."""
+    """pyos8: a kill closes the generator, and its end shows at its next turn only; a failure ends `run`."""
 
     def kill(self, task):
         task.close()
@@ -484,14 +486,14 @@ class PyosLoop(TinyLoop):
 
 
 class TaleLoop(TinyLoop):
-    """A-tale-of-event-loops: who joins waits for the end, which may be past."""
+    """a-tale-of-event-loops: a join waits for the end of a task, even if the task has ended."""
 
     def join(self, task, joiner):
         self.joining.setdefault(task, []).append(joiner)
 
 
 class BlueletLoop(TinyLoop):
-    """Bluelet: to kill is to look no more at it."""
+    """Bluelet: a kill drops the task without closing it."""
 
     def kill(self, task):
         self.forget(task)
@@ -499,7 +501,7 @@ class BlueletLoop(TinyLoop):
 
 
 class TinyioLoop(TinyLoop):
-    """Tinyio: a failure is thrown into every generator."""
+    """tinyio: a failure is thrown into every generator."""
 
     def fail(self, task, error):
         for other in [*(entry[0] for entry in self.ready), *(entry[1] for entry in self.sleeping)]:
@@ -509,7 +511,7 @@ class TinyioLoop(TinyLoop):
 
 
 class WeakLoop(TinyLoop):
-    """asyncio: a task that nobody holds can go, although it is not done."""
+    """asyncio: the garbage collector can free a task that is not done."""
 
     def sleep(self, task, until):
         self.sleeping.append((until, weakref.ref(task)))
@@ -527,37 +529,35 @@ class WeakLoop(TinyLoop):
 
 
 class HalfClosingConnect(Connect):
-    """Cancelled, it closes the number, and the socket does not know."""
+    """A cancellation closes the file descriptor, but not the socket object."""
 
     __slots__ = ()
 
-    def handle(self, kernel, task):
-        return HalfClosing(kernel, task, kernel.service(Network).dial(self.address)).start()
+    def open(self, kernel):
+        return HalfClosing(kernel.service(Network).dial(self.address))
 
 
 class HalfClosing(Dialing):
-    __slots__ = ()
-
-    def __call__(self):
-        self.sock.unwatch(self.kernel, WRITE)
-        os.close(self.sock.fileno())
+    def close(self):
+        if self.sock is not None:
+            os.close(self.sock.fileno())
 
 
-class CloseNumber(Syscall[None]):
-    """Close the number that the file had when it was asked for."""
+class CloseFd(Syscall[None]):
+    """Close the file descriptor that the file had when the call was made."""
 
-    __slots__ = ("number",)
+    __slots__ = ("fd",)
     checkpoint = False
 
     def __init__(self, file):
-        self.number = file.fileno()
+        self.fd = file.fileno()
 
     def handle(self, kernel, task):
-        os.close(self.number)
+        os.close(self.fd)
 
 
 class SilentClose(Syscall[None]):
-    """Close a socket and tell nobody."""
+    """Close a socket without waking its waiters."""
 
     __slots__ = ("sock",)
     checkpoint = False
@@ -570,7 +570,7 @@ class SilentClose(Syscall[None]):
 
 
 class BrittleWait(WaitWritable):
-    """Its undo takes it for granted that the selector knows the file."""
+    """Its undo assumes that the file is registered with the selector."""
 
     __slots__ = ()
 
@@ -578,15 +578,15 @@ class BrittleWait(WaitWritable):
         super().handle(kernel, task)
         undo, fd, selector = task.undo, as_file(kernel, self.file).fd, kernel.service(Poller).selector
 
-        def forget():
+        def unregister():
             undo()
             selector.modify(fd, READ)
 
-        task.undo = forget
+        task.undo = unregister
 
 
 class LastWait(Syscall[None]):
-    """Wait until a file can be written to; of several who wait, the last is remembered."""
+    """Wait until a file is writable; of several waiters, only the last is woken."""
 
     __slots__ = ("file",)
 

@@ -1,7 +1,7 @@
-"""Bugs that other schedulers shipped: ours does not have them, and a stand-in that has one fails its test.
+"""Bugs that other schedulers shipped: minisched does not have them, and a stand-in that has one fails its test.
 
-Each test is named after its report: gh and bpo are python/cpython's. Where a hand-over and the end of a wait
-meet, they do so in one turn, in each order.
+Each test is named after the report of its bug; `gh` and `bpo` are python/cpython's. Where a hand-over meets
+the end of a wait, the two happen in one turn, in both orders.
 """
 
 from __future__ import annotations
@@ -59,43 +59,43 @@ from minisched.testing import VirtualClock, run
 # "expire": the deadline of the scope in which the task waits.
 ORDERS = ["give, cancel", "give, expire", "cancel, give", "expire, give"]
 GIVEN_LAST = ORDERS[2:]
-BATCH = 61  # turns between two looks at files and timers
+BATCH_TURNS = 61  # the most turns between two checks of the timers
 
 
-def kinds(ours, *buggy, marks=()):
-    """Test what is ours, and stand-ins which have to fail."""
-    standing_in = (pytest.param(kind, id=getattr(kind, "__self__", kind).__name__) for kind in buggy)
-    return pytest.mark.parametrize("kind", [pytest.param(ours, id="ours", marks=marks), *standing_in])
+def kinds(ours, *stand_ins, marks=()):
+    """Parametrise a test over minisched, which passes, and stand-ins, which have to fail."""
+    params = (pytest.param(kind, id=getattr(kind, "__self__", kind).__name__) for kind in stand_ins)
+    return pytest.mark.parametrize("kind", [pytest.param(ours, id="ours", marks=marks), *params])
 
 
-def meetings(ours, buggy, *, fails=ORDERS):
-    """Test what is ours in every order, and a stand-in which has to fail in those of `fails`."""
+def meetings(ours, stand_in, *, fails=ORDERS):
+    """Parametrise a test over minisched in every order, and a stand-in, which has to fail in the orders of `fails`."""
     cases = [pytest.param(ours, order, id=f"ours-{order}") for order in ORDERS]
-    return pytest.mark.parametrize(("kind", "order"), [*cases, *((buggy, order) for order in fails)])
+    return pytest.mark.parametrize(("kind", "order"), [*cases, *((stand_in, order) for order in fails)])
 
 
-def verdict(kind, says):
-    """Expect a stand-in to fail, for the reason that `says` states, and what is ours not to."""
-    return pytest.raises(AssertionError, match=says) if kind.__module__ == "standins" else nullcontext()
+def fails_if_stand_in(kind, message):
+    """Expect a stand-in to fail with `message`, and minisched to pass."""
+    return pytest.raises(AssertionError, match=message) if kind.__module__ == "standins" else nullcontext()
 
 
-class Waits:
-    """A task that waits in a scope of its own, so that it can be cancelled, or its time be over, in any turn."""
+class Waiter:
+    """A task in a scope of its own, so that it can be cancelled, or its deadline expire, in any turn."""
 
     def __init__(self, body):
         self.body = body
 
-    def runs(self):
+    def body_in_scope(self):
         with (yield MoveOnAfter(None)) as self.scope:
             yield from self.body
 
-    def begins(self):
-        """Let it come to where it waits."""
-        self.task = yield Spawn(self.runs(), keep=True)
+    def start(self):
+        """Start the task and let it run until it is parked."""
+        self.task = yield Spawn(self.body_in_scope(), keep=True)
         yield from parked(self.task)
 
-    def meets(self, order, give):
-        """In this turn and this order, do the plain call `give` and end the wait."""
+    def meet(self, order, give):
+        """Make the plain call `give` and end the wait, in this turn and in this order."""
         steps = {"give": give, "cancel": self.cancel, "expire": self.expire}
         for step in order.split(", "):
             steps[step]()
@@ -106,34 +106,34 @@ class Waits:
     def expire(self):
         self.scope.deadline = -inf
 
-    def ends(self):
+    def join(self):
         with suppress(TaskCancelled):
             yield Join(self.task)
 
 
-def in_time(body, says):
-    """Run `body`, a call too; AssertionError if it has not ended after ten seconds."""
+def in_time(body, message):
+    """Run `body`, a generator or a syscall; raise AssertionError if it has not ended after ten seconds."""
     with (yield MoveOnAfter(10)):
         return (yield from body)
-    raise AssertionError(says)
+    raise AssertionError(message)
 
 
 def owning(lock, log, name):
-    """Own a lock, or a permit, for a second."""
+    """Own a lock or a permit for a second."""
     with (yield from lock.acquire()):
         log.append(name)
         yield Sleep(1)
-        log.append(f"{name} gave it back")
+        log.append(f"{name} released it")
 
 
-def call_at(deadline, what):
-    """Have a plain call made by a timer."""
-    return Ask(lambda kernel: kernel.service(Timers).call_at(deadline, what))
+def call_at(deadline, callback):
+    """Schedule a plain call by a timer."""
+    return Ask(lambda kernel: kernel.service(Timers).call_at(deadline, callback))
 
 
 @pytest.fixture
 def path():
-    """Return a short path, in a directory of its own, that does not exist."""
+    """Return a short path of no file, in a temporary directory."""
     with tempfile.TemporaryDirectory() as directory:
         yield os.path.join(directory, "sock")
 
@@ -148,41 +148,41 @@ def notified(condition, log, name):
 
 
 @meetings(Condition, standins.LossyCondition)
-def test_gh_112202_a_notification_given_to_a_waiter_that_is_being_cancelled_is_not_lost(kind, order):
+def test_gh_112202_a_notification_of_a_waiter_that_is_cancelled_in_the_same_turn_is_not_lost(kind, order):
     log = []
 
     def main():
         condition = kind()
-        first, second = Waits(notified(condition, log, "first")), Waits(notified(condition, log, "second"))
-        yield from first.begins()
-        yield from second.begins()
+        first, second = Waiter(notified(condition, log, "first")), Waiter(notified(condition, log, "second"))
+        yield from first.start()
+        yield from second.start()
         with (yield condition.acquire()):
-            first.meets(order, condition.notify)
-        yield from first.ends()
+            first.meet(order, condition.notify)
+        yield from first.join()
         yield Sleep(1)
         yield Cancel(second.task)
 
-    with verdict(kind, "the notification is lost"):
+    with fails_if_stand_in(kind, "the notification is lost"):
         run(main())
         assert log, "the notification is lost"
         assert log == (["first"] if order.startswith("give") else ["second"])
 
 
 @kinds(Condition, standins.LossyCondition)
-def test_gh_112202_nor_one_of_a_waiter_that_is_cancelled_when_it_waits_for_the_lock_already(kind):
+def test_gh_112202_a_notification_of_a_waiter_that_is_cancelled_during_the_reacquire_is_not_lost(kind):
     log = []
 
     def main():
         condition = kind()
-        waiter = Waits(notified(condition, log, "notified"))
-        yield from waiter.begins()
+        waiter = Waiter(notified(condition, log, "notified"))
+        yield from waiter.start()
         with (yield condition.acquire()):
             condition.notify()
             yield from parked(waiter.task)
             waiter.cancel()
-        yield from waiter.ends()
+        yield from waiter.join()
 
-    with verdict(kind, "the notification is lost"):
+    with fails_if_stand_in(kind, "the notification is lost"):
         run(main())
         assert log == ["notified"], "the notification is lost"
 
@@ -191,21 +191,21 @@ def test_gh_112202_nor_one_of_a_waiter_that_is_cancelled_when_it_waits_for_the_l
 
 
 @meetings(Lock, standins.ForgetfulLock)
-def test_bpo_27585_a_lock_whose_next_owner_is_cancelled_as_it_is_released_goes_to_the_one_after(kind, order):
+def test_bpo_27585_a_release_in_the_turn_of_the_first_waiters_cancellation_reaches_the_second_waiter(kind, order):
     log = []
 
     def main():
         lock = kind()
         yield from lock.acquire()
-        first, second = Waits(owning(lock, log, "first")), Waits(owning(lock, log, "second"))
-        yield from first.begins()
-        yield from second.begins()
-        first.meets(order, lock.release)
-        yield from in_time(second.ends(), "the second still waits for a lock that nobody has")
+        first, second = Waiter(owning(lock, log, "first")), Waiter(owning(lock, log, "second"))
+        yield from first.start()
+        yield from second.start()
+        first.meet(order, lock.release)
+        yield from in_time(second.join(), "the second still waits for a free lock")
 
-    with verdict(kind, "the second still waits for a lock that nobody has"):
+    with fails_if_stand_in(kind, "the second still waits for a free lock"):
         run(main())
-        expected = ["second", "second gave it back"]
+        expected = ["second", "second released it"]
         assert log == (["first", *expected] if order.startswith("give") else expected)
 
 
@@ -216,15 +216,15 @@ def test_anyio_387_a_lock_handed_to_a_task_that_is_cancelled_in_the_same_turn_is
     def main():
         lock = kind()
         yield from lock.acquire()
-        waiter = Waits(owning(lock, log, "waiter"))
-        yield from waiter.begins()
-        waiter.meets(order, lock.release)
-        yield from waiter.ends()
-        yield from in_time(owning(lock, log, "main"), "the lock belongs to a task that is gone")
+        waiter = Waiter(owning(lock, log, "waiter"))
+        yield from waiter.start()
+        waiter.meet(order, lock.release)
+        yield from waiter.join()
+        yield from in_time(owning(lock, log, "main"), "the owner of the lock has ended")
 
-    with verdict(kind, "the lock belongs to a task that is gone"):
+    with fails_if_stand_in(kind, "the owner of the lock has ended"):
         run(main())
-        assert log[-2:] == ["main", "main gave it back"]
+        assert log[-2:] == ["main", "main released it"]
 
 
 @pytest.mark.parametrize("end", ["cancel", "expire"])
@@ -240,23 +240,23 @@ def test_anyio_398_a_task_that_is_cancelled_as_it_enters_a_free_lock_does_not_le
 
     def main():
         lock = kind()
-        first = Waits(entering(lock).__await__())
-        first.task = yield Spawn(first.runs(), keep=True)
-        yield  # it has asked for the lock, and has its answer at its next turn
-        first.meets(end, None)
-        yield from first.ends()
-        yield from in_time(owning(lock, log, "main"), "nobody is in the lock, and it is locked")
+        first = Waiter(entering(lock).__await__())
+        first.task = yield Spawn(first.body_in_scope(), keep=True)
+        yield  # the task has acquired the lock and gets the answer at its next turn
+        first.meet(end, None)
+        yield from first.join()
+        yield from in_time(owning(lock, log, "main"), "the lock is locked without an owner")
 
-    with verdict(kind, "nobody is in the lock, and it is locked"):
+    with fails_if_stand_in(kind, "the lock is locked without an owner"):
         run(main())
-        assert log == ["entered", "main", "main gave it back"]
+        assert log == ["entered", "main", "main released it"]
 
 
-# More owners than there may be.
+# Too many owners.
 
 
 @meetings(Lock, standins.DoubleLock, fails=GIVEN_LAST)
-def test_gh_76915_a_lock_that_is_released_as_a_waiter_is_cancelled_has_one_owner(kind, order):
+def test_gh_76915_a_release_and_a_cancellation_in_one_turn_leave_the_lock_with_one_owner(kind, order):
     log, owners = [], []
 
     def own(lock, name):
@@ -271,81 +271,81 @@ def test_gh_76915_a_lock_that_is_released_as_a_waiter_is_cancelled_has_one_owner
     def main():
         lock = kind()
         yield from lock.acquire()
-        tasks = [Waits(own(lock, name)) for name in "abc"]
+        tasks = [Waiter(own(lock, name)) for name in "abc"]
         for task in tasks:
-            yield from task.begins()
-        tasks[0].meets(order, lock.release)
+            yield from task.start()
+        tasks[0].meet(order, lock.release)
         for task in tasks:
-            yield from task.ends()
+            yield from task.join()
 
-    with verdict(kind, r"two tasks have the lock: \('b', 'c'\)"):
+    with fails_if_stand_in(kind, r"two tasks own the lock: \('b', 'c'\)"):
         run(main())
         for together in log:
-            assert len(together) == 1, f"two tasks have the lock: {together}"
+            assert len(together) == 1, f"two tasks own the lock: {together}"
         assert log[-2:] == [("b",), ("c",)]
 
 
 @kinds(Semaphore, standins.LateSemaphore)
-def test_anyio_1170_a_permit_that_is_on_its_way_to_a_waiter_is_not_granted_to_another(kind):
+def test_anyio_1170_a_permit_that_was_handed_to_a_waiter_is_not_granted_to_another_task(kind):
     log = []
 
     def main():
         semaphore = kind(1)
         permit = yield semaphore.acquire()
-        waiter = Waits(owning(semaphore, log, "waiter"))
-        yield from waiter.begins()
+        waiter = Waiter(owning(semaphore, log, "waiter"))
+        yield from waiter.start()
         with permit:
             pass
-        number, _ = yield select(semaphore.acquire(), Sleep(0))  # has the permit if there is one, else goes on
-        assert number == 1, "two tasks have the one permit"
-        yield from waiter.ends()
-        assert semaphore.value == 1, f"of one permit, there are {semaphore.value}"
+        number, _ = yield select(semaphore.acquire(), Sleep(0))  # takes the permit if there is one
+        assert number == 1, "two tasks use the one permit"
+        yield from waiter.join()
+        assert semaphore.value == 1, f"the one permit has become {semaphore.value}"
 
-    with verdict(kind, "two tasks have the one permit"):
+    with fails_if_stand_in(kind, "two tasks use the one permit"):
         run(main())
-        assert log == ["waiter", "waiter gave it back"]
+        assert log == ["waiter", "waiter released it"]
 
 
 # Semaphores that are unfair, or stuck.
 
 
 @kinds(Semaphore, standins.UnfairSemaphore)
-def test_gh_90155_who_waits_for_a_permit_has_it_before_one_who_comes_later(kind):
+def test_gh_90155_a_waiter_gets_a_permit_before_a_task_that_comes_later(kind):
     log = []
 
     def main():
         semaphore = kind(1)
         permit = yield from semaphore.acquire()
-        waiter = Waits(owning(semaphore, log, "waiter"))
-        yield from waiter.begins()
+        waiter = Waiter(owning(semaphore, log, "waiter"))
+        yield from waiter.start()
         with permit:
             pass
         yield from owning(semaphore, log, "main")
-        yield from waiter.ends()
+        yield from waiter.join()
 
-    with verdict(kind, "main had it first"):
+    with fails_if_stand_in(kind, "main got it first"):
         run(main())
-        assert log[0] == "waiter", f"{log[0]} had it first"
-        assert log[2:] == ["main", "main gave it back"]
+        assert log[0] == "waiter", f"{log[0]} got it first"
+        assert log[2:] == ["main", "main released it"]
 
 
 @meetings(Semaphore, standins.StuckSemaphore)
-def test_gh_90155_a_waiter_that_is_cancelled_as_a_permit_is_released_leaves_no_semaphore_that_hangs(kind, order):
+def test_gh_90155_a_release_and_a_cancellation_in_one_turn_leave_the_semaphore_usable(kind, order):
     log = []
 
     def main():
         semaphore = kind(1)
         yield from semaphore.acquire()
-        waiter = Waits(owning(semaphore, log, "waiter"))
-        yield from waiter.begins()
-        waiter.meets(order, semaphore.release)
-        yield from waiter.ends()
-        yield from in_time(owning(semaphore, log, "main"), "there is a permit, and nobody gets it")
-        assert semaphore.value == 1, f"of one permit, there are {semaphore.value}"
+        waiter = Waiter(owning(semaphore, log, "waiter"))
+        yield from waiter.start()
+        waiter.meet(order, semaphore.release)
+        yield from waiter.join()
+        yield from in_time(owning(semaphore, log, "main"), "there is a free permit that no task gets")
+        assert semaphore.value == 1, f"the one permit has become {semaphore.value}"
 
-    with verdict(kind, "there is a permit, and nobody gets it"):
+    with fails_if_stand_in(kind, "there is a free permit that no task gets"):
         run(main())
-        assert log == [*(["waiter"] if order.startswith("give") else []), "main", "main gave it back"]
+        assert log == [*(["waiter"] if order.startswith("give") else []), "main", "main released it"]
 
 
 # Lost items and connections.
@@ -358,26 +358,26 @@ def getting(queue, log):
 
 
 @meetings(Queue, standins.LossyQueue)
-def test_gh_68000_an_item_given_to_a_getter_that_is_cancelled_in_the_same_turn_is_not_lost(kind, order):
+def test_gh_68000_an_item_handed_to_a_getter_that_is_cancelled_in_the_same_turn_is_not_lost(kind, order):
     log, rest = [], []
 
     def main():
         queue = kind()
-        getter = Waits(getting(queue, log))
-        yield from getter.begins()
-        getter.meets(order, partial(queue.put_nowait, "item"))
-        yield from getter.ends()
+        getter = Waiter(getting(queue, log))
+        yield from getter.start()
+        getter.meet(order, partial(queue.put_nowait, "item"))
+        yield from getter.join()
         if not log:
             yield from in_time(getting(queue, rest), "the item is lost")
 
-    with verdict(kind, "the item is lost"):
+    with fails_if_stand_in(kind, "the item is lost"):
         run(main())
         assert (log, rest[:1]) == ((["item"], []) if order.startswith("give") else ([], ["item"]))
 
 
 @pytest.mark.parametrize("first", ["producer", "consumer", "timer"])
 @kinds(Queue, standins.LossyQueue)
-def test_gh_68000_nor_one_that_comes_at_the_moment_when_a_timeout_runs_out(kind, first):
+def test_gh_68000_an_item_that_comes_at_the_deadline_of_a_timeout_is_not_lost(kind, first):
     log = []
 
     def produce(queue):
@@ -392,24 +392,24 @@ def test_gh_68000_nor_one_that_comes_at_the_moment_when_a_timeout_runs_out(kind,
 
     def main():
         queue = kind()
-        consumer = Waits(consume(queue))
+        consumer = Waiter(consume(queue))
         if first == "consumer":
-            yield from consumer.begins()
+            yield from consumer.start()
         if first == "timer":
             yield call_at(3, partial(queue.put_nowait, "item"))
         else:
-            yield from Waits(produce(queue)).begins()
+            yield from Waiter(produce(queue)).start()
         if first != "consumer":
-            yield from consumer.begins()
-        yield from in_time(consumer.ends(), "the item is lost")
+            yield from consumer.start()
+        yield from in_time(consumer.join(), "the item is lost")
 
-    with verdict(kind, "the item is lost"):
+    with fails_if_stand_in(kind, "the item is lost"):
         run(main())
         assert log == ["item"]
 
 
 @meetings(Accept, standins.DroppingAccept, fails=GIVEN_LAST)
-def test_gh_153761_a_connection_that_comes_as_its_accept_is_cancelled_is_not_dropped(kind, order, path):
+def test_gh_153761_a_connection_that_comes_in_the_turn_of_its_accepts_cancellation_is_not_dropped(kind, order, path):
     log = []
 
     def accepting(listener, name):
@@ -419,20 +419,20 @@ def test_gh_153761_a_connection_that_comes_as_its_accept_is_cancelled_is_not_dro
 
     def main():
         with (yield Listen(path)) as listener, socket.socket(socket.AF_UNIX) as client:
-            first = Waits(accepting(listener, "first"))
-            yield from first.begins()
+            first = Waiter(accepting(listener, "first"))
+            yield from first.start()
             connect = partial(client.connect, path)
             if order.startswith("give"):
                 connect()
-                yield from until(lambda: first.task.state == "ready")  # the connection is on its way to it
+                yield from until(lambda: first.task.state == "ready")  # the task has the connection
                 connect = int
-            first.meets(order, connect)
-            yield from first.ends()
+            first.meet(order, connect)
+            yield from first.join()
             if not log:
-                yield Sleep(1)  # files are looked at
+                yield Sleep(1)  # the loop polls
                 yield from in_time(accepting(listener, "second"), "the connection is dropped")
 
-    with verdict(kind, "the connection is dropped"):
+    with fails_if_stand_in(kind, "the connection is dropped"):
         run(main())
         assert log == (["first"] if order.startswith("give") else ["second"])
 
@@ -464,28 +464,28 @@ def test_gh_86296_a_cancellation_in_the_turn_of_the_answer_and_of_its_deadline_i
 
     def main():
         event = Event()
-        waiter = Waits(work(event))
+        waiter = Waiter(work(event))
         before, _, after = order.partition("deadline")
         calls = {"give": event.set, "cancel": waiter.cancel}
         for name in filter(None, before.split(", ")):
             yield call_at(3, calls[name])
-        yield from waiter.begins()
+        yield from waiter.start()
         for name in filter(None, after.split(", ")):
             yield call_at(3, calls[name])
-        yield from waiter.ends()
+        yield from waiter.join()
         return waiter.task
 
-    with verdict(kind, "the cancellation was swallowed"):
+    with fails_if_stand_in(kind, "the cancellation was swallowed"):
         task = run(main(), clock=clock)
         assert clock.now() == 3, "the cancellation was swallowed"
-        assert task.cancelled
+        assert task.cancelled_caught
 
 
-# Storms at a listener.
+# Overload of a listener.
 
 
-class Looks(Watcher):
-    """Counts turns and looks at the selector."""
+class Polls(Watcher):
+    """Counts turns and polls."""
 
     turns = polls = 0
 
@@ -510,18 +510,18 @@ def echo(conn):
 
 
 @kinds(serve_unix, standins.storming_serve)
-def test_gh_151615_a_server_that_is_out_of_files_logs_it_once_and_tries_again_after_a_pause(
+def test_gh_151615_a_server_without_file_descriptors_logs_once_and_tries_again_after_a_pause(
     kind, path, monkeypatch, caplog
 ):
     accept, clock, tries = Socket.try_accept, VirtualClock(), []
 
-    def out_of_files_for_a_while(listener):
-        if clock.now() < 5 and len(tries) < 50:  # bounded, so that a server that spins comes to its end
+    def out_of_fds_for_five_seconds(listener):
+        if clock.now() < 5 and len(tries) < 50:  # bounded, so that a server that spins ends
             tries.append(clock.now())
             raise OSError(errno.EMFILE, "Too many open files")
         return accept(listener)
 
-    monkeypatch.setattr(Socket, "try_accept", out_of_files_for_a_while)
+    monkeypatch.setattr(Socket, "try_accept", out_of_fds_for_five_seconds)
 
     def main():
         server = yield from served(kind, echo, path)
@@ -534,17 +534,17 @@ def test_gh_151615_a_server_that_is_out_of_files_logs_it_once_and_tries_again_af
             yield Join(server)
         return answer
 
-    with verdict(kind, "tried 5 times at once"):
+    with fails_if_stand_in(kind, "tried 5 times in a moment"):
         assert run(main(), clock=clock) == b"x", "the server is gone"
-        at_once = max(map(tries.count, tries))
-        assert at_once == 1, f"tried {at_once} times at once"
-        said = [record.getMessage() for record in caplog.records if "accept" in record.getMessage()]
-        assert len(said) == 1, f"logged {len(said)} times: {said}"
+        in_a_moment = max(map(tries.count, tries))
+        assert in_a_moment == 1, f"tried {in_a_moment} times in a moment"
+        messages = [record.getMessage() for record in caplog.records if "accept" in record.getMessage()]
+        assert len(messages) == 1, f"logged {len(messages)} times: {messages}"
 
 
 @kinds(serve_unix, standins.slow_serve)
-def test_gh_72093_a_backlog_is_not_taken_one_connection_each_time_that_files_are_looked_at(kind, path):
-    count, log, looks = 40, [], Looks()
+def test_gh_72093_a_server_accepts_more_than_one_connection_of_a_backlog_at_each_poll(kind, path):
+    count, log, polls = 40, [], Polls()
 
     def handler(conn):
         log.append(conn)
@@ -556,9 +556,9 @@ def test_gh_72093_a_backlog_is_not_taken_one_connection_each_time_that_files_are
         clients = [socket.socket(socket.AF_UNIX) for _ in range(count)]
         for client in clients:
             client.connect(path)
-        before = looks.polls
+        before = polls.polls
         yield from until(lambda: len(log) == count)
-        used = looks.polls - before
+        used = polls.polls - before
         yield Cancel(server)
         with suppress(TaskCancelled):
             yield Join(server)
@@ -566,18 +566,18 @@ def test_gh_72093_a_backlog_is_not_taken_one_connection_each_time_that_files_are
             client.close()
         return used
 
-    with verdict(kind, f"looked {count} times"):
-        used = run(main(), watch=[looks])
-        assert used < count / 4, f"looked {used} times for {count} connections"
+    with fails_if_stand_in(kind, f"polled {count} times"):
+        used = run(main(), watch=[polls])
+        assert used < count / 4, f"polled {used} times for {count} connections"
 
 
 # Starvation.
 
 
-def flooding(lock, heard):
-    """Be ready, and start tasks that are, until both are heard of who wait; a thousand times at most."""
+def flooding(lock, woken_at):
+    """Stay ready and spawn ready tasks until both waiters have gone on; a thousand times at most."""
     for _ in range(1000):
-        if len(heard) == 2:
+        if len(woken_at) == 2:
             return
         with (yield lock.acquire()):
             yield Spawn(nothing())
@@ -589,35 +589,35 @@ def nothing():
 
 @kinds(run, standins.greedy_run)
 def test_curio_112_a_flood_of_ready_tasks_starves_neither_files_nor_timers(kind):
-    clock, looks, heard = VirtualClock(), Looks(), []
+    clock, polls, woken_at = VirtualClock(), Polls(), []
     ours, plain = pair()
 
     def reading(conn):
         yield Read(conn, 1)
-        heard.append(looks.turns)
+        woken_at.append(polls.turns)
 
     def sleeping():
         yield Sleep(1)
-        heard.append(looks.turns)
+        woken_at.append(polls.turns)
 
     def main():
         lock = Lock()
         with ours as conn, plain:
-            reader, sleeper = Waits(reading(conn)), Waits(sleeping())
-            yield from reader.begins()
-            yield from sleeper.begins()
+            reader, sleeper = Waiter(reading(conn)), Waiter(sleeping())
+            yield from reader.start()
+            yield from sleeper.start()
             plain.send(b"x")
             clock.time += 2
-            began = looks.turns
+            began = polls.turns
             for _ in range(2):
-                yield Spawn(flooding(lock, heard))
-            yield from reader.ends()
-            yield from sleeper.ends()
-            waited = max(heard) - began
-            assert waited <= BATCH + 10, f"what was ready waited for {waited} turns"
+                yield Spawn(flooding(lock, woken_at))
+            yield from reader.join()
+            yield from sleeper.join()
+            waited = max(woken_at) - began
+            assert waited <= BATCH_TURNS + 10, f"a ready file or timer waited for {waited} turns"
 
-    with verdict(kind, "waited for [0-9]{4} turns"):
-        kind(main(), clock=clock, watch=[looks])
+    with fails_if_stand_in(kind, "waited for [0-9]{4} turns"):
+        kind(main(), clock=clock, watch=[polls])
 
 
 @kinds(Read, standins.eager_read)
@@ -641,17 +641,19 @@ def test_curio_106_a_file_that_is_always_ready_starves_no_task(kind):
             conn.close()
             plain.close()
 
-    with verdict(kind, "one had 100 turns in a row"):
+    with fails_if_stand_in(kind, "one task had 100 turns in a row"):
         run(main())
         in_a_row = max(len(list(turns)) for _, turns in groupby(log))
-        assert in_a_row <= 2, f"one had {in_a_row} turns in a row"  # 2: before the other began, and after it had ended
+        assert in_a_row <= 2, (
+            f"one task had {in_a_row} turns in a row"
+        )  # 2: before the start and after the end of the other
 
 
-# Numbers of files that are used again.
+# File descriptors that are reused.
 
 
 class Pending(Socket):
-    """A socket that is being connected, for ever: its buffers are full."""
+    """A socket whose connect never completes: its buffers are full."""
 
     made = ()
 
@@ -666,7 +668,7 @@ class Pending(Socket):
 
 
 def fill(sock):
-    """Write to a socket until no byte more goes into it; return how many have."""
+    """Write to a socket until its buffer is full; return the number of bytes."""
     written = 0
     for size in (10_000, 1):
         with suppress(BlockingIOError):
@@ -675,51 +677,51 @@ def fill(sock):
     return written
 
 
-def use_again(number, file):
-    """Return `number`, which is free, as that of a file of its own."""
-    assert not is_open(number)
-    assert fcntl.fcntl(file.fileno(), fcntl.F_DUPFD, number) == number
-    return number
+def reuse(fd, file):
+    """Make the free descriptor `fd` a duplicate of the file's; return it."""
+    assert not is_open(fd)
+    assert fcntl.fcntl(file.fileno(), fcntl.F_DUPFD, fd) == fd
+    return fd
 
 
-class Given(Network):
+class PendingNetwork(Network):
     def dial(self, address):
         return [(Pending, address)]
 
 
 @kinds(Connect, standins.HalfClosingConnect)
-def test_uvloop_738_a_socket_whose_connect_was_cancelled_does_not_close_who_has_its_number_now(kind):
+def test_uvloop_738_a_socket_whose_connect_was_cancelled_does_not_close_a_reused_fd(kind):
     def connecting():
         yield kind("anywhere")
 
     def main():
-        yield Ask(lambda kernel: kernel.services.update({Network: Given(kernel)}))
-        waiter = Waits(connecting())
-        yield from waiter.begins()
+        yield Ask(lambda kernel: kernel.services.update({Network: PendingNetwork(kernel)}))
+        waiter = Waiter(connecting())
+        yield from waiter.start()
         (sock,) = Pending.made
-        number = sock.fileno()
+        fd = sock.fileno()
         waiter.cancel()
-        yield from waiter.ends()
-        new = use_again(number, sock.other)
-        sock.close()  # as the collector does when it comes to it
+        yield from waiter.join()
+        new = reuse(fd, sock.other)
+        sock.close()  # as the garbage collector does
         still_open = is_open(new)
         if still_open:
             os.close(new)
         sock.other.close()
-        assert still_open, "who has the number now was closed"
+        assert still_open, "the file that reuses the fd was closed"
 
-    with verdict(kind, "who has the number now was closed"):
+    with fails_if_stand_in(kind, "the file that reuses the fd was closed"):
         run(main())
 
 
-@kinds(Close, standins.CloseNumber)
-def test_uvloop_763_a_file_that_is_closed_twice_does_not_close_who_has_its_number_now(kind):
+@kinds(Close, standins.CloseFd)
+def test_uvloop_763_a_file_that_is_closed_twice_does_not_close_a_reused_fd(kind):
     def main():
         reader, writer = os.pipe()
         with open(reader, "rb", 0) as file, open(writer, "wb", 0) as other:
             call = kind(file)
             yield call
-            new = use_again(reader, other)
+            new = reuse(reader, other)
             yield call
             still_open = is_open(new)
             if still_open:
@@ -728,79 +730,79 @@ def test_uvloop_763_a_file_that_is_closed_twice_does_not_close_who_has_its_numbe
                 os.close(new)
             else:
                 os.dup2(other.fileno(), reader)  # for the `with` to close
-        assert still_open, "who has the number now was closed"
+        assert still_open, "the file that reuses the fd was closed"
 
-    with verdict(kind, "who has the number now was closed"):
+    with fails_if_stand_in(kind, "the file that reuses the fd was closed"):
         run(main())
 
 
 @kinds(Close, standins.SilentClose)
-def test_trio_1272_who_waits_for_a_socket_that_is_closed_is_told_and_its_number_can_be_used_again(kind):
+def test_trio_1272_closing_a_socket_wakes_its_waiter_and_its_fd_can_be_reused(kind):
     log = []
 
     def reading(conn):
         try:
             yield Read(conn, 1)
         except ClosedError:
-            log.append("told")
+            log.append("got the error")
 
     def main():
         conn, plain = pair()
         with plain:
-            waiter = Waits(reading(conn))
-            yield from waiter.begins()
-            number = conn.fileno()
+            waiter = Waiter(reading(conn))
+            yield from waiter.start()
+            fd = conn.fileno()
             one, other = socket.socketpair()
             yield kind(conn)
-            with one, other, Socket(fileno=use_again(number, one), peer="the new other") as new:
+            with one, other, Socket(fileno=reuse(fd, one), peer="the new other") as new:
                 other.send(b"y")
-                yield from in_time(waiter.ends(), "it waits for ever")
-                assert (yield from in_time(Read(new, 1), "nothing comes")) == b"y"
+                yield from in_time(waiter.join(), "the waiter waits for ever")
+                assert (yield from in_time(Read(new, 1), "no byte comes")) == b"y"
 
-    with verdict(kind, "it waits for ever"):
+    with fails_if_stand_in(kind, "the waiter waits for ever"):
         run(main())
-        assert log == ["told"]
+        assert log == ["got the error"]
 
 
 @kinds(WaitWritable, standins.BrittleWait)
-def test_trio_1272_a_file_that_was_closed_behind_our_back_breaks_no_cancellation(kind):
+def test_trio_1272_a_wait_for_a_file_that_was_closed_outside_the_scheduler_can_be_cancelled(kind):
     def waiting(call):
         with suppress(ClosedError):
             yield call
 
     def main():
         one, other = socket.socketpair()
-        with one, other, one.dup():  # a duplicate, so that the selector goes on watching
+        with one, other, one.dup():  # a duplicate, so that epoll still reports the file
             one.setblocking(False)
             fill(one)
-            waiters = [Waits(waiting(call)) for call in (kind(one), WaitReadable(one))]
+            waiters = [Waiter(waiting(call)) for call in (kind(one), WaitReadable(one))]
             for waiter in waiters:
-                yield from waiter.begins()
+                yield from waiter.start()
             one.close()
             for waiter in waiters:
                 waiter.cancel()
             for waiter in waiters:
-                yield from in_time(waiter.ends(), "it waits for ever")
+                yield from in_time(waiter.join(), "the waiter waits for ever")
 
-    with verdict(kind, "the run is broken"):
+    with fails_if_stand_in(kind, "the run is broken"):
         try:
             run(main())
         except Exception as error:
             raise AssertionError(f"the run is broken: {error}") from error
 
 
-# Two who wait for one thing.
+# Two waiters for one file.
 
 
 @kinds(WaitWritable, standins.LastWait)
-def test_gh_74116_the_second_who_waits_to_write_is_refused_and_the_first_goes_on(kind):
+def test_gh_74116_a_second_waiter_for_writing_gets_busy_error_and_the_first_goes_on(kind):
     log = []
 
     def draining(conn, name):
         try:
             yield kind(conn)
         except BusyError:
-            log.append(f"{name} refused")
+            log.append(f"{name} got BusyError")
         else:
             log.append(f"{name} goes on")
 
@@ -808,22 +810,22 @@ def test_gh_74116_the_second_who_waits_to_write_is_refused_and_the_first_goes_on
         conn, plain = pair()
         with conn, plain:
             rest = fill(conn)
-            first, second = Waits(draining(conn, "first")), Waits(draining(conn, "second"))
-            yield from first.begins()
-            second.task = yield Spawn(second.runs(), keep=True)
+            first, second = Waiter(draining(conn, "first")), Waiter(draining(conn, "second"))
+            yield from first.start()
+            second.task = yield Spawn(second.body_in_scope(), keep=True)
             for _ in range(3):
                 yield
             while rest:
                 rest -= len(plain.recv(rest))
             for waiter in (first, second):
-                yield from in_time(waiter.ends(), "one of them waits for ever")
+                yield from in_time(waiter.join(), "one of the waiters waits for ever")
 
-    with verdict(kind, "one of them waits for ever"):
+    with fails_if_stand_in(kind, "one of the waiters waits for ever"):
         run(main())
-        assert log == ["second refused", "first goes on"]
+        assert log == ["second got BusyError", "first goes on"]
 
 
-# Killing, joining, cleaning up.
+# Cancelling, joining, cleaning up.
 
 
 def for_ever():
@@ -838,7 +840,7 @@ def joined(task, log):
 
 @pytest.mark.parametrize("join_first", [True, False])
 @kinds(run, standins.PyosLoop.run)
-def test_pyos8_who_joins_a_task_that_is_killed_while_it_is_parked_goes_on(kind, join_first):
+def test_pyos8_a_joiner_of_a_task_that_is_cancelled_while_parked_goes_on(kind, join_first):
     log = []
 
     def main():
@@ -852,13 +854,13 @@ def test_pyos8_who_joins_a_task_that_is_killed_while_it_is_parked_goes_on(kind, 
             yield Cancel(child)
             yield from joined(child, log)
 
-    with verdict(kind, "the joiner waits for ever"):
+    with fails_if_stand_in(kind, "the joiner waits for ever"):
         kind(main())
         assert log == ["joined"], "the joiner waits for ever"
 
 
 @kinds(run, standins.TaleLoop.run)
-def test_a_tale_of_event_loops_7_who_joins_a_task_that_has_been_cancelled_and_is_gone_goes_on(kind):
+def test_a_tale_of_event_loops_7_a_join_of_a_task_that_was_cancelled_and_has_ended_returns(kind):
     log = []
 
     def main():
@@ -869,7 +871,7 @@ def test_a_tale_of_event_loops_7_who_joins_a_task_that_has_been_cancelled_and_is
             yield
         yield from joined(child, log)
 
-    with verdict(kind, "the joiner waits for ever"):
+    with fails_if_stand_in(kind, "the joiner waits for ever"):
         kind(main())
         assert log == ["joined"], "the joiner waits for ever"
 
@@ -880,7 +882,7 @@ def moved_on(body, seconds):
 
 
 @kinds(moved_on, standins.throwing_timeout)
-def test_tinyio_what_was_begun_in_a_timeout_does_not_run_on_after_it(kind):
+def test_tinyio_a_task_that_was_spawned_in_a_timeout_does_not_outlive_it(kind):
     log = []
 
     def ticking():
@@ -897,15 +899,15 @@ def test_tinyio_what_was_begun_in_a_timeout_does_not_run_on_after_it(kind):
         log.append("timed out")
         yield Sleep(5)
         ticks = log.count("tick")
-        assert ticks == 2, f"it ran on for {ticks - 2} seconds"
+        assert ticks == 2, f"the task outlived the timeout by {ticks - 2} seconds"
 
-    with verdict(kind, "it ran on for 5 seconds"):
+    with fails_if_stand_in(kind, "the task outlived the timeout by 5 seconds"):
         run(main())
         assert log == ["tick", "tick", "timed out"]
 
 
 @kinds(moved_on, standins.throwing_timeout)
-def test_tinyio_and_its_cleanup_can_wait(kind):
+def test_tinyio_the_cleanup_of_a_task_that_timed_out_can_wait(kind):
     log = []
 
     def working():
@@ -918,14 +920,14 @@ def test_tinyio_and_its_cleanup_can_wait(kind):
 
     def main():
         yield from kind(working(), 2.5)
-        assert log == ["cleaned up"], "its cleanup was cut short"
+        assert log == ["cleaned up"], "its cleanup was interrupted"
 
-    with verdict(kind, "its cleanup was cut short"):
+    with fails_if_stand_in(kind, "its cleanup was interrupted"):
         run(main())
 
 
 @kinds(run, standins.BlueletLoop.run)
-def test_bluelet_a_task_that_is_killed_runs_its_finally(kind):
+def test_bluelet_a_cancelled_task_runs_its_finally(kind):
     log = []
 
     def child():
@@ -940,13 +942,13 @@ def test_bluelet_a_task_that_is_killed_runs_its_finally(kind):
         yield Cancel(task)
         yield from joined(task, log)
 
-    with verdict(kind, "without its cleanup"):
+    with fails_if_stand_in(kind, "without its cleanup"):
         kind(main())
-        assert log == ["cleaned up", "joined"], "it was killed without its cleanup"
+        assert log == ["cleaned up", "joined"], "the task ended without its cleanup"
 
 
 @kinds(run, standins.TinyLoop.run)
-def test_bluelet_and_its_finally_can_wait(kind):
+def test_bluelet_the_finally_of_a_cancelled_task_can_wait(kind):
     log = []
 
     def child():
@@ -963,16 +965,16 @@ def test_bluelet_and_its_finally_can_wait(kind):
         yield Cancel(task)
         yield from joined(task, log)
 
-    with verdict(kind, "its cleanup was cut short"):
+    with fails_if_stand_in(kind, "its cleanup was interrupted"):
         kind(main())
-        assert log == ["cleaned up", "joined"], "its cleanup was cut short"
+        assert log == ["cleaned up", "joined"], "its cleanup was interrupted"
 
 
 # Tasks that vanish, or take others with them.
 
 
 @kinds(run, standins.WeakLoop.run)
-def test_gh_91887_a_task_that_nobody_holds_does_not_vanish(kind):
+def test_gh_91887_a_task_without_references_does_not_vanish(kind):
     log = []
 
     def child():
@@ -986,7 +988,7 @@ def test_gh_91887_a_task_that_nobody_holds_does_not_vanish(kind):
         gc.collect()
         yield Sleep(10)
 
-    with verdict(kind, "the task has vanished"):
+    with fails_if_stand_in(kind, "the task has vanished"):
         kind(main())
         assert log == ["done"], "the task has vanished"
 
@@ -1001,32 +1003,32 @@ def working(log):
         yield Sleep(2)
         log.append("worked")
     except (Exception, Cancelled):
-        log.append("was ended")
+        log.append("ended early")
 
 
-def told(bad, log):
+def joining(bad, log):
     try:
         yield Join(bad)
     except ZeroDivisionError:
-        log.append("told")
+        log.append("got the error")
 
 
 @pytest.mark.parametrize("join_first", ["bad", "good"])
 @kinds(run, standins.PyosLoop.run, standins.TinyioLoop.run)
-def test_pyos8_and_tinyio_a_task_that_fails_ends_itself_tells_its_joiner_and_ends_no_other(kind, join_first):
+def test_pyos8_and_tinyio_a_failure_reaches_the_joiner_and_ends_no_other_task(kind, join_first):
     log = []
 
     def main():
         bad = yield Spawn(failing(), keep=True)
         good = yield Spawn(working(log), keep=True)
         if join_first == "bad":
-            yield from told(bad, log)
+            yield from joining(bad, log)
         yield Join(good)
         if join_first == "good":
-            yield from told(bad, log)
+            yield from joining(bad, log)
 
-    with verdict(kind, "the failure of one task ended another"):
+    with fails_if_stand_in(kind, "the failure of one task ended another"):
         with suppress(ZeroDivisionError):
             kind(main())
-        expected = ["told", "worked"] if join_first == "bad" else ["worked", "told"]
+        expected = ["got the error", "worked"] if join_first == "bad" else ["worked", "got the error"]
         assert log == expected, f"the failure of one task ended another: {log}"

@@ -1,4 +1,4 @@
-"""With debug on, what is made and never run is not silent."""
+"""With debug on, generators and syscalls that are created and never run cause warnings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def warned(main, **options):
     return [(str(warning.message), warning.filename) for warning in caught if warning.category is RuntimeWarning]
 
 
-def test_a_generator_that_is_made_and_dropped_is_named_with_its_line():
+def test_a_dropped_generator_is_named_with_its_line():
     def main():
         sleep_a_bit()
         yield
@@ -47,7 +47,7 @@ def test_a_generator_that_is_made_and_dropped_is_named_with_its_line():
     assert filename == __file__
 
 
-def test_a_syscall_that_is_made_and_dropped_is_named():
+def test_a_dropped_syscall_is_named():
     def main():
         yield
         Sleep(1)
@@ -56,7 +56,7 @@ def test_a_syscall_that_is_made_and_dropped_is_named():
     assert text.startswith("`Sleep()` made at") and text.endswith("was never run; a missing `yield`?")
 
 
-def test_methods_and_what_is_reached_through_names_are_found():
+def test_dropped_generators_of_methods_are_found():
     def main(self):
         self.method()
         namespace.method()
@@ -68,7 +68,7 @@ def test_methods_and_what_is_reached_through_names_are_found():
     assert texts == ["self.method()", "namespace.method()", "Namespace.static()"]
 
 
-def test_each_function_along_the_yield_from_chain_is_looked_at_once():
+def test_each_function_along_the_yield_from_chain_is_checked_once():
     def inner():
         sleep_a_bit()
         yield
@@ -86,7 +86,7 @@ def test_each_function_along_the_yield_from_chain_is_looked_at_once():
     assert len(warned(main(), debug=True)) == 2
 
 
-def test_what_is_run_or_can_not_be_told_is_left_alone():
+def test_calls_that_are_run_or_unknown_cause_no_warning():
     def main():
         function = sleep_a_bit
         (lambda: 7)()
@@ -105,13 +105,13 @@ def test_what_is_run_or_can_not_be_told_is_left_alone():
     assert warned(main(), debug=True) == []
 
 
-def test_code_without_a_source_is_left_alone():
+def test_code_without_source_causes_no_warning():
     space = {}
     exec("def main():\n    main()\n    yield", space)
     assert warned(space["main"](), debug=True) == []
 
 
-def test_debug_is_off_unless_asked_for_and_on_under_pytest(monkeypatch):
+def test_debug_is_on_by_default_only_under_pytest(monkeypatch):
     def main():
         sleep_a_bit()
         yield
@@ -122,7 +122,7 @@ def test_debug_is_off_unless_asked_for_and_on_under_pytest(monkeypatch):
     assert warned(main()) == []
 
 
-def test_a_coroutine_is_pythons_own_to_warn_of():
+def test_python_itself_warns_of_a_dropped_coroutine():
     async def forgotten():
         pass
 
@@ -134,7 +134,7 @@ def test_a_coroutine_is_pythons_own_to_warn_of():
         run(main(), debug=True)
 
 
-def test_what_a_function_has_dropped_is_not_kept_alive():
+def test_the_check_keeps_no_locals_alive():
     class Thing:
         pass
 
@@ -159,7 +159,7 @@ def test_what_a_function_has_dropped_is_not_kept_alive():
     assert run(main(), debug=True) is run(method_of_a_local(), debug=True) is None
 
 
-def test_a_method_that_is_inherited_is_found():
+def test_a_dropped_generator_of_an_inherited_method_is_found():
     class Inherits(Namespace):
         pass
 
@@ -172,7 +172,7 @@ def test_a_method_that_is_inherited_is_found():
     assert text.startswith("`inherits.method()` made at")
 
 
-def test_a_function_that_never_yields_is_looked_at_too():
+def test_a_function_that_never_yields_is_checked_too():
     async def main():
         sleep_a_bit()
         Sleep(1)
@@ -180,7 +180,7 @@ def test_a_function_that_never_yields_is_looked_at_too():
     assert len(warned(main(), debug=True)) == 2
 
 
-def test_a_generator_that_is_spawned_twice_or_has_ended_is_named():
+def test_a_generator_spawned_twice_or_after_its_end_is_named():
     def shared():
         yield
 
@@ -194,6 +194,6 @@ def test_a_generator_that_is_spawned_twice_or_has_ended_is_named():
 
     texts = [text for text, _ in warned(main(), debug=True)]
     assert texts == [
-        "shared() was spawned, and has ended before: a task needs a fresh one",
+        "shared() was spawned after it had ended: a task needs a fresh generator",
         "shared() was spawned twice: a task needs a generator of its own",
     ]

@@ -1,13 +1,15 @@
 """Every primitive, group and demo, cancelled at every point: nothing is lost, leaked or left waiting.
 
-Each program comes with what has to be true however it was cancelled: items in are items out, permits
-are what they were, no lock has an owner. Who is cancelled alone may leave a partner waiting for ever:
-that is the program's affair, and a Deadlock then; the conservation has to hold all the same.
+Each program comes with a check that holds wherever it was cancelled: the items that went in came out, the semaphore
+has its permits, no lock has an owner. If one task alone is cancelled, its partner may wait for ever: that Deadlock is
+expected, and the check must hold all the same. The number of runs grows with the square of a program's size, so the
+quick suite has small programs, and the slow tests have the same ones in a larger size.
 """
 
 from __future__ import annotations
 
 import runpy
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,17 +18,21 @@ import pytest
 from minisched import (
     Barrier,
     Broadcast,
+    CapacityLimiter,
     ClosedError,
     Condition,
     Deadlock,
     Event,
     Join,
+    Lagged,
+    LifoQueue,
     LimitExceeded,
     Lock,
-    Missed,
     MoveOnAfter,
     Now,
+    PriorityQueue,
     Queue,
+    RLock,
     Semaphore,
     Shield,
     Sleep,
@@ -45,17 +51,29 @@ from minisched import (
 )
 from minisched.testing import cancel_everywhere
 
-PROGRAMS = {}
+PROGRAMS = []
 
 
-def program(*expected):
-    """Take note of a program, and of what it may raise when it is cancelled."""
+def program(*expected, small=None, large=None, slow=False):
+    """Register a program, and the exceptions that it may raise when it is cancelled.
 
-    def note(make):
-        PROGRAMS[make.__name__] = make, expected
+    With `small` and `large`, `make` takes a size; the large program is a slow test of its own.
+    """
+
+    def register(make):
+        name = make.__name__
+        if small is None:
+            add(name, make, expected, slow)
+        else:
+            add(name, partial(make, small), expected, slow)
+            add(f"{name}, large", partial(make, large), expected, True)
         return make
 
-    return note
+    return register
+
+
+def add(name, make, expected, slow):
+    PROGRAMS.append(pytest.param(make, expected, id=name, marks=[pytest.mark.slow] if slow else []))
 
 
 @program()
@@ -123,6 +141,32 @@ def a_condition():
 
 
 @program(Deadlock)
+def a_condition_over_a_reentrant_lock():
+    condition, items, depths = Condition(RLock()), [], []
+
+    def getter():
+        with (yield condition.acquire()), (yield condition.acquire()):
+            try:
+                yield from condition.wait_for(lambda: items)
+                items.pop()
+            finally:
+                depths.append(condition.lock.depth)
+
+    def putter():
+        for number in range(2):
+            yield Sleep(1)
+            with (yield condition.acquire()):
+                items.append(number)
+                condition.notify()
+
+    def check():
+        assert not condition.lock.locked() and not condition.waiters and condition.lock.depth == 1
+        assert all(depth == 2 for depth in depths)
+
+    return gather(getter(), getter(), putter()), check
+
+
+@program(Deadlock)
 def an_event():
     event, went = Event(), []
 
@@ -140,8 +184,8 @@ def an_event():
     return gather(waiter(), waiter(), setter()), check
 
 
-@program()
-def a_semaphore():
+@program(small=3, large=5)
+def a_semaphore(users):
     semaphore, inside = Semaphore(2, maximum=2), []
 
     def user():
@@ -156,7 +200,31 @@ def a_semaphore():
     def check():
         assert semaphore.value == 2 and not inside
 
-    return gather(*(user() for _ in range(5))), check
+    return gather(*(user() for _ in range(users))), check
+
+
+@program(small=3, large=5)
+def a_limiter(users):
+    limiter, inside = CapacityLimiter(1), []
+
+    def user():
+        with (yield limiter.acquire()):
+            inside.append(1)
+            try:
+                assert len(inside) <= 2
+                yield Sleep(1)
+            finally:
+                inside.pop()
+
+    def changer():
+        for total in 2, 1, 2:
+            yield Sleep(1)
+            limiter.total_tokens = total
+
+    def check():
+        assert limiter.borrowed_tokens == 0 and not limiter.waiters and not inside
+
+    return gather(changer(), *(user() for _ in range(users))), check
 
 
 @program(Deadlock)
@@ -173,11 +241,11 @@ def a_barrier():
     return gather(comer(), comer()), check
 
 
-def queue_program(queue):
+def queue_program(queue, items):
     put, got = [], []
 
     def putter(name):
-        for number in range(3):
+        for number in range(items):
             yield queue.put((name, number))
             put.append((name, number))
             yield Sleep(number)
@@ -199,25 +267,62 @@ def queue_program(queue):
         yield Join(consumer)
 
     def check():
-        # What was handed over is with the getter, even if it was cancelled then; what was taken back was never put.
+        # A cancelled getter keeps an item that it was handed; a cancelled put that was undone never happened.
         assert sorted([*got, *queue.items]) == sorted(put)
+        assert queue.unfinished == len(put)
 
     return main(), check
 
 
-@program(Deadlock, ClosedError)
-def a_queue_of_one():
-    return queue_program(Queue(1))
+@program(Deadlock, ClosedError, small=1, large=3)
+def a_queue_of_one(items):
+    return queue_program(Queue(1), items)
 
 
-@program(Deadlock, ClosedError)
-def a_rendezvous():
-    return queue_program(Queue(0))
+@program(Deadlock, ClosedError, small=2, large=3)
+def a_rendezvous(items):
+    return queue_program(Queue(0), items)
 
 
-@program(ClosedError)
-def a_queue_without_bound():
-    return queue_program(Queue())
+@program(Deadlock, ClosedError, small=1, large=2)
+def a_priority_queue_of_one(items):
+    return queue_program(PriorityQueue(1), items)
+
+
+@program(Deadlock, ClosedError, small=1, large=2)
+def a_stack_of_one(items):
+    return queue_program(LifoQueue(1), items)
+
+
+@program(Deadlock)
+def a_queue_that_is_joined():
+    queue, done = Queue(1), []
+
+    def worker():
+        while True:
+            item = yield queue.get()
+            try:
+                yield Sleep(1)
+                done.append(item)
+            finally:
+                queue.task_done()
+
+    def main():
+        yield Spawn(worker(), daemon=True)
+        for number in range(2):
+            yield queue.put(number)
+        yield queue.join()
+        assert queue.unfinished == 0
+
+    def check():
+        assert queue.unfinished == len(queue.items) and not queue.joiners
+
+    return main(), check
+
+
+@program(ClosedError, small=1, large=3)
+def a_queue_without_bound(items):
+    return queue_program(Queue(), items)
 
 
 @program(Deadlock, ClosedError)
@@ -243,8 +348,8 @@ def a_queue_of_coroutines():
     return gather(putter(), getter()), check
 
 
-@program(Missed)
-def a_broadcast():
+@program(Lagged, small=3, large=5)
+def a_broadcast(count):
     broadcast, seen = Broadcast(2), {}
 
     def reader(name, pause):
@@ -254,9 +359,9 @@ def a_broadcast():
                 while True:
                     try:
                         items.append((yield subscription.get()))
-                    except Missed as missed:
+                    except Lagged as lagged:
                         items.extend(
-                            range(items[-1] + 1, items[-1] + 1 + missed.count) if items else range(missed.count)
+                            range(items[-1] + 1, items[-1] + 1 + lagged.count) if items else range(lagged.count)
                         )
                     yield Sleep(pause)
             except ClosedError:
@@ -264,7 +369,7 @@ def a_broadcast():
 
     def writer():
         try:
-            for number in range(5):
+            for number in range(count):
                 yield Sleep(1)
                 broadcast.publish(number)
         finally:
@@ -277,18 +382,18 @@ def a_broadcast():
     return gather(reader("fast", 0), reader("slow", 4), writer()), check
 
 
-@program(Deadlock, ClosedError)
-def a_select():
+@program(Deadlock, ClosedError, small=1, large=2)
+def a_select(items):
     one, two, put, got = Queue(0), Queue(1), [], []
 
     def putter(queue, name):
-        for number in range(2):
+        for number in range(items):
             yield queue.put((name, number))
             put.append((name, number))
             yield Sleep(1)
 
     def chooser():
-        for _ in range(6):
+        for _ in range(3 * items):
             number, value = yield select(one.get(), two.get(), Sleep(2))
             if number < 2:
                 got.append(value)
@@ -322,7 +427,7 @@ def check_equal(one, two):
 
 
 class Counted:
-    """Bodies that count who has begun and who has cleaned up, for which it may have to wait."""
+    """Bodies of tasks that count how many have begun and how many have cleaned up; the cleanup waits."""
 
     def __init__(self):
         self.begun = self.ended = 0
@@ -443,7 +548,7 @@ def a_task_group_of_coroutines():
 
 
 @program()
-def as_it_is_completed():
+def an_as_completed():
     counted, results = Counted(), []
 
     def main():
@@ -473,7 +578,7 @@ def a_supervisor():
 
 
 @program(TimedOut)
-def timeouts_within_each_other():
+def nested_timeouts():
     counted = Counted()
 
     def main():
@@ -486,13 +591,13 @@ def timeouts_within_each_other():
             with (yield Shield(1)):
                 yield from counted.body(1)
             yield from counted.body(5)
-        assert outer.cancelled and (yield Now()) >= 3
+        assert outer.cancelled_caught and (yield Now()) >= 3
 
     return main(), counted.check
 
 
 @program()
-def children_that_are_joined():
+def a_joined_child():
     counted = Counted()
 
     def main():
@@ -507,8 +612,8 @@ def children_that_are_joined():
 
 
 @program(SyscallError)
-def a_lock_that_its_owner_does_not_give_back():
-    lock, told = Lock(), []
+def a_lock_that_its_owner_does_not_release():
+    lock, errors = Lock(), []
 
     def careless():
         yield lock.acquire()
@@ -519,7 +624,7 @@ def a_lock_that_its_owner_does_not_give_back():
             with (yield lock.acquire()):
                 pass
         except SyscallError as error:
-            told.append(error)
+            errors.append(error)
 
     def check():
         assert not lock.waiters
@@ -528,11 +633,11 @@ def a_lock_that_its_owner_does_not_give_back():
 
 
 def demo(name):
-    """Return what a demo defines."""
+    """Return the names that a demo defines."""
     return SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "demos" / f"{name}.py")))
 
 
-@program()
+@program(slow=True)
 def the_demo_hello():
     return demo("hello").main(), lambda: None
 
@@ -543,24 +648,24 @@ def philosophers(fixed):
     return dining.dinner(forks, fixed, 1), lambda: check_equal([fork.locked() for fork in forks], [False] * 5)
 
 
-@program(Deadlock)
+@program(Deadlock, slow=True)
 def the_demo_dining_philosophers():
     return philosophers(False)
 
 
-@program(Deadlock)  # at the barrier, if one of them never comes
+@program(Deadlock, slow=True)  # at the barrier, if one of them never comes
 def the_demo_dining_philosophers_fixed():
     return philosophers(True)
 
 
-@program(Deadlock, TaskCancelled, ClosedError)
+@program(Deadlock, TaskCancelled, ClosedError, slow=True)
 def the_demo_producer_consumer():
     bakery = demo("producer_consumer").Bakery(1, 2)
     main = group(bakery.open)
     return main, lambda: check_equal(sorted(bakery.put), sorted([*bakery.taken, *bakery.shelf.items]))
 
 
-@program(Deadlock)
+@program(Deadlock, slow=True)
 def the_demo_pipeline():
     pipeline = demo("pipeline").Pipeline(1)
     lines = ["apple 1", "pear 2", "apple 3"]
@@ -571,7 +676,7 @@ def the_demo_pipeline():
 
     def check():
         read, parsed, added = pipeline.done.values()
-        # What one stage has put and the next is not done with is in the queue, or in its hands as it was cut short.
+        # A line between two stages is in the queue, or is the one that the cancelled stage was working on.
         assert read - parsed - len(pipeline.raw.items) in (0, 1)
         assert parsed - added - len(pipeline.parsed.items) in (0, 1)
         assert sum(pipeline.totals.values()) == sum((1, 2, 3)[:added])
@@ -579,12 +684,11 @@ def the_demo_pipeline():
     return group(start), check
 
 
-@program(TimedOut, ConnectionError)
+@program(TimedOut, ConnectionError, slow=True)
 def the_demo_timeouts():
     return demo("timeouts").main(), lambda: None
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_cancelled_everywhere_nothing_is_lost(name):
-    make, expected = PROGRAMS[name]
+@pytest.mark.parametrize(("make", "expected"), PROGRAMS)
+def test_nothing_is_lost_wherever_a_program_is_cancelled(make, expected):
     assert cancel_everywhere(make, expected=expected) > 10

@@ -1,4 +1,4 @@
-"""The exercises of ARCHITECTURE.md can be done, and come out as they say."""
+"""Solutions of the exercises in demos/stages/README.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 from collections import deque
 
 import pytest
-import test_watch
+import test_trace
 from programs import ROOT
 
 from minisched import Join, Read, Service, Spawn, Syscall, SyscallError, Timers
@@ -15,24 +15,29 @@ from minisched import run as run_in_real_time
 from minisched.kernel import Kernel
 from minisched.testing import check_syscall, run
 
-TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Exercises")[2].partition("\n## ")[0]
+TEXT = (
+    (ROOT / "demos" / "stages" / "README.md")
+    .read_text(encoding="utf-8")
+    .partition("## Exercises")[2]
+    .partition("\n## ")[0]
+)
 
 
-def test_each_of_them_is_done_here():
+def test_this_file_has_a_solution_for_each_exercise():
     assert re.findall(r"^(\d)\.", TEXT, re.MULTILINE) == ["1", "2", "3", "4", "5"]
 
 
-# 1. To the front of the queue in place of its back: who is answered at once goes on at once, and the others starve.
+# 1. The front of the queue instead of its back: a task that is answered at once continues at once; the others starve.
 
 
 class Impatient(deque):
-    """A queue whose first half of the exercise is done: what comes goes to the front."""
+    """A ready queue that appends to its front."""
 
     def append(self, task):
         self.appendleft(task)
 
 
-def test_1_who_goes_to_the_front_of_the_queue_starves_the_others():
+def test_1_appending_to_the_front_of_the_queue_starves_other_tasks():
     turns = []
 
     def body(name):
@@ -51,7 +56,7 @@ def test_1_who_goes_to_the_front_of_the_queue_starves_the_others():
     assert turns == [*"aababb"]
 
 
-# 2. The youngest first: what happens in the order of the clock stays; what depended on whose turn it is does not.
+# 2. The youngest task first: the order of events on the clock stays the same, and the order of turns does not.
 
 
 class Youngest(deque):
@@ -61,16 +66,16 @@ class Youngest(deque):
 @pytest.mark.parametrize(
     ("program", "changes"),
     [
-        (test_watch.round_robin, True),
-        (test_watch.a_missing_from, False),
-        (test_watch.a_daemon_ends_with_its_parent, True),
+        (test_trace.round_robin, True),
+        (test_trace.a_missing_from, False),
+        (test_trace.a_daemon_ends_with_its_parent, True),
     ],
 )
-def test_2_which_traces_change_with_the_youngest_first(program, changes):
+def test_2_with_the_youngest_task_first_some_traces_change(program, changes):
     def traced(ready):
         lines = []
         try:
-            run(test_watch.main_of(program), ready=ready, watch=[test_watch.TextTrace(lines.append)])
+            run(test_trace.main_of(program), ready=ready, watch=[test_trace.TextTrace(lines.append)])
         except SyscallError:
             pass
         return lines
@@ -78,28 +83,26 @@ def test_2_which_traces_change_with_the_youngest_first(program, changes):
     assert (traced(Youngest()) != traced(None)) == changes
 
 
-# 3. Without the call of the undo.
+# 3. A kernel that does not call the undo.
 
 
-def test_3_the_battery_says_that_an_undo_was_not_called(monkeypatch):
+def test_3_check_syscall_detects_that_the_undo_was_not_called(monkeypatch):
     from minisched import Sleep
 
-    def forget(self, task):
+    def undo_nothing(self, task):
         task.undo = None
 
     check_syscall(lambda: Sleep(1))
-    monkeypatch.setattr(Kernel, "forget", forget)
-    with pytest.raises(
-        AssertionError, match=r"Sleep\(1\): .*the undo given to `kernel\.park` does not forget the wait"
-    ):
+    monkeypatch.setattr(Kernel, "undo_wait", undo_nothing)
+    with pytest.raises(AssertionError, match=r"Sleep\(1\): .*the undo given to `kernel\.park` does not undo the wait"):
         check_syscall(lambda: Sleep(1))
 
 
-# 4. `Every(seconds)`: when a task last woke is the service's to know.
+# 4. `Every(seconds)`: a service stores when each task is due.
 
 
 class Beats(Service):
-    """When each task is due next, by task and period."""
+    """The next deadline of each task, by task and period."""
 
     def __init__(self, kernel):
         super().__init__(kernel)
@@ -107,7 +110,7 @@ class Beats(Service):
 
 
 class Every(Syscall[None]):
-    """Wait for the next beat of a rate that does not drift, however long the task took."""
+    """Wait for the next beat. The rate does not drift, however long the task works between two beats."""
 
     __slots__ = ("seconds",)
 
@@ -121,25 +124,25 @@ class Every(Syscall[None]):
         kernel.park(task, undo=timers.wake_at(due[key], task))
 
 
-def test_4_every_does_not_drift_and_passes_the_battery():
+def test_4_every_does_not_drift_and_passes_check_syscall():
     from minisched import Now, Sleep
 
     def main():
-        seen, beat = [], Every(10)
+        times, beat = [], Every(10)
         for busy in (1, 7, 12, 0):
             yield beat
-            seen.append((yield Now()))
+            times.append((yield Now()))
             yield Sleep(busy)
-        return seen
+        return times
 
-    assert run(main()) == [10, 20, 30, 42]  # twelve seconds were more than a beat: that one comes at once
+    assert run(main()) == [10, 20, 30, 42]  # twelve seconds are longer than a beat, so the next beat is late
     check_syscall(lambda: Every(1))
 
 
-# 5. An ancestor that is joined: beside a daemon that reads a socket, no deadlock is ever found.
+# 5. Joining an ancestor. Next to a daemon that reads a socket, such a deadlock would never be detected.
 
 
-def test_5_to_join_an_ancestor_is_refused_even_where_no_deadlock_could_be_found():
+def test_5_joining_an_ancestor_is_refused_even_where_no_deadlock_can_be_detected():
     def daemon(conn):
         yield Read(conn, 1)
 
@@ -152,8 +155,8 @@ def test_5_to_join_an_ancestor_is_refused_even_where_no_deadlock_could_be_found(
         yield Spawn(daemon(conn), daemon=True)
         yield Spawn(child((yield CurrentTask())))
 
-    here, there = socket.socketpair()
-    with here, there, pytest.raises(ExceptionGroup) as raised:
-        here.setblocking(False)
-        run_in_real_time(main(here))
+    near, far = socket.socketpair()
+    with near, far, pytest.raises(ExceptionGroup) as raised:
+        near.setblocking(False)
+        run_in_real_time(main(near))
     assert "joined 'main', which waits for its end" in str(raised.value.exceptions[0])

@@ -1,4 +1,4 @@
-"""Reading, writing and closing: our sockets, other people's files, and file-likes in memory."""
+"""Reading, writing and closing: Sockets, borrowed files, and file-likes in memory."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from minisched import (
     Cancelled,
     Close,
     ClosedError,
+    FileOperation,
     Join,
     Poller,
     Read,
@@ -26,29 +27,28 @@ from minisched import (
     WaitReadable,
     WaitWritable,
     Write,
-    attempt,
-    files,
+    select,
 )
-from minisched.entries import Entry
-from minisched.kernel import Syscall
-from minisched.poller import READ, WRITE
+from minisched.io import borrowed, filelike
+from minisched.io._selectors2 import READ, WRITE
+from minisched.io.filelike import FileState
 from minisched.testing import check_syscall
 
-NAMES = {READ: "reader", WRITE: "writer"}  # of who waits, in an entry
-BIG = 4_000_000  # bytes: more than any socket's buffers
+NAMES = {READ: "reader", WRITE: "writer"}  # the field of FileState that has the waiter of a direction
+BIG_BYTES = 4_000_000  # more than any socket's buffers
 
 
 class Memory:
-    """A file without a number: nothing of it comes from the operating system."""
+    """A file-like without a descriptor: no part of it comes from the operating system."""
 
     label = "memory"
 
     def __init__(self, room=0):
         self.data = b""
         self.ended = False
-        self.room = room  # how much it takes
+        self.room = room  # the number of bytes that it takes
         self.taken = b""
-        self.entry = Entry()
+        self.file_state = FileState()
         self.tries = []
 
     def try_read(self, size):
@@ -68,23 +68,23 @@ class Memory:
 
     @property
     def waiters(self):
-        """Who waits, by the direction."""
-        found = {direction: getattr(self.entry, name) for direction, name in NAMES.items()}
+        """The waiters, by direction."""
+        found = {direction: getattr(self.file_state, name) for direction, name in NAMES.items()}
         return {direction: waiter for direction, waiter in found.items() if waiter is not None}
 
     def watch(self, kernel, direction, waiter):
         if direction in self.waiters:
-            raise BusyError("another waits for this")
-        setattr(self.entry, NAMES[direction], waiter)
+            raise BusyError("this direction has a waiter")
+        setattr(self.file_state, NAMES[direction], waiter)
 
     def unwatch(self, kernel, direction):
         assert direction in self.waiters
-        setattr(self.entry, NAMES[direction], None)
+        setattr(self.file_state, NAMES[direction], None)
 
     def take(self, direction):
-        """Let nobody wait any more; return who did."""
+        """Take the waiter of a direction out and return it."""
         waiter = self.waiters[direction]
-        setattr(self.entry, NAMES[direction], None)
+        setattr(self.file_state, NAMES[direction], None)
         return waiter
 
     def close(self):
@@ -92,32 +92,34 @@ class Memory:
             self.take(direction).closed()
 
     def feed(self, data):
-        """Let there be more to read; none, and it has ended."""
+        """Add data to read; b"" ends the file."""
         self.data, self.ended = self.data + data, not data
         if READ in self.waiters:
             self.take(READ).ready()
 
     def drain(self, room):
-        """Let there be more room."""
+        """Make room for bytes to be written."""
         self.room = room
         if WRITE in self.waiters:
             self.take(WRITE).ready()
 
 
-@pytest.fixture(params=["ours", "blocking socket", "non-blocking socket", "socket with a timeout", "pipe", "numbers"])
+@pytest.fixture(
+    params=["Socket", "blocking socket", "non-blocking socket", "socket with a timeout", "pipe", "descriptors"]
+)
 def ends(request):
-    """Return what to read from and what to write to, in each of the forms that are taken."""
-    if request.param in ("pipe", "numbers"):
+    """Return a file to read from and one to write to, in each form that Read and Write accept."""
+    if request.param in ("pipe", "descriptors"):
         reader, writer = os.pipe()
-        if request.param == "numbers":
+        if request.param == "descriptors":
             yield reader, writer
-            close_numbers(reader, writer)
+            close_descriptors(reader, writer)
         else:
             with open(reader, "rb", buffering=0) as read_end, open(writer, "wb", buffering=0) as write_end:
                 yield read_end, write_end
         return
     first, second = socket.socketpair()
-    if request.param == "ours":
+    if request.param == "Socket":
         first, second = Socket(fileno=first.detach(), peer=""), Socket(fileno=second.detach(), peer="")
     else:
         timeout = {"blocking socket": None, "non-blocking socket": 0.0, "socket with a timeout": 3600.0}[request.param]
@@ -127,10 +129,10 @@ def ends(request):
         yield first, second
 
 
-def close_numbers(*numbers):
-    for number in numbers:
+def close_descriptors(*descriptors):
+    for fd in descriptors:
         try:
-            os.close(number)
+            os.close(fd)
         except OSError:
             pass
 
@@ -139,10 +141,10 @@ def mode(file):
     return os.get_blocking(file if isinstance(file, int) else file.fileno()), getattr(file, "gettimeout", int)()
 
 
-# Reading and writing, whatever the file
+# Every form of file
 
 
-def test_what_is_written_is_read_and_the_end_is_the_end_again_and_again(ends):
+def test_a_read_returns_what_was_written_and_then_the_end_again_and_again(ends):
     reader, writer = ends
 
     def main():
@@ -167,9 +169,9 @@ def all_of(file, size):
     return b"".join(parts)
 
 
-def test_a_write_that_takes_many_steps_arrives_whole_and_holds_nobody_up(ends):
+def test_a_write_of_many_steps_arrives_whole_and_holds_no_task_up(ends):
     reader, writer = ends
-    data = pattern(BIG // 4)
+    data = pattern(BIG_BYTES // 4)
     turns = []
 
     def write():
@@ -184,7 +186,7 @@ def test_a_write_that_takes_many_steps_arrives_whole_and_holds_nobody_up(ends):
     def main():
         yield Spawn(others(), daemon=True)
         yield Spawn(write())
-        for _ in range(10):  # a slow reader
+        for _ in range(10):  # the reader is slow
             yield
         return (yield from all_of(reader, 65536))
 
@@ -194,9 +196,9 @@ def test_a_write_that_takes_many_steps_arrives_whole_and_holds_nobody_up(ends):
     assert before == mode(reader) or isinstance(reader, Socket)
 
 
-def test_a_write_that_is_cancelled_midway_says_exactly_how_much_went_out(ends):
+def test_a_write_cancelled_partway_reports_exactly_how_much_was_written(ends):
     reader, writer = ends
-    data = pattern(BIG)
+    data = pattern(BIG_BYTES)
     said = []
 
     def write():
@@ -221,13 +223,13 @@ def test_a_write_that_is_cancelled_midway_says_exactly_how_much_went_out(ends):
     assert 0 < said[0] < len(data)
 
 
-def test_a_cancelled_read_loses_nothing_of_what_comes_in_the_same_turn(ends):
+def test_a_cancelled_read_loses_no_bytes_that_arrive_in_the_same_turn(ends):
     reader, writer = ends
 
     def main():
         task = yield Spawn(all_of(reader, 5), keep=True)
         yield from parked(task)
-        yield Write(writer, b"hello")  # it is there, and the loop has not looked
+        yield Write(writer, b"hello")  # the bytes have arrived, and the loop has not polled yet
         yield Cancel(task)
         with pytest.raises(TaskCancelled):
             yield Join(task)
@@ -236,7 +238,7 @@ def test_a_cancelled_read_loses_nothing_of_what_comes_in_the_same_turn(ends):
     assert run(main()) == b"hello"
 
 
-def test_waits_for_readiness_touch_nothing(ends):
+def test_waiting_for_readiness_takes_no_bytes(ends):
     reader, writer = ends
 
     def main():
@@ -275,7 +277,7 @@ def test_a_second_reader_gets_busy_error_before_it_tries(ends):
 
 def test_a_second_writer_gets_busy_error_before_it_tries(ends):
     reader, writer = ends
-    data = pattern(BIG // 4)
+    data = pattern(BIG_BYTES // 4)
 
     def main():
         first = yield Spawn(write())
@@ -291,7 +293,7 @@ def test_a_second_writer_gets_busy_error_before_it_tries(ends):
     assert run(main()) == data
 
 
-def test_close_wakes_who_waits_with_closed_error(ends):
+def test_close_wakes_the_waiting_task_with_closed_error(ends):
     reader, _ = ends
 
     def main():
@@ -308,7 +310,7 @@ def test_close_wakes_who_waits_with_closed_error(ends):
     assert run(main()) == []
 
 
-def test_nothing_at_all_is_written_at_once(ends):
+def test_an_empty_write_returns_0_at_once(ends):
     _, writer = ends
 
     def main():
@@ -317,11 +319,11 @@ def test_nothing_at_all_is_written_at_once(ends):
     assert run(main()) == 0
 
 
-# Our sockets
+# Sockets
 
 
-def test_a_reader_and_a_writer_of_one_socket_do_not_mind_each_other():
-    data = pattern(BIG)
+def test_a_socket_can_have_a_reader_and_a_writer_at_once():
+    data = pattern(BIG_BYTES)
 
     def main():
         ours, plain = pair()
@@ -346,7 +348,7 @@ def test_a_reader_and_a_writer_of_one_socket_do_not_mind_each_other():
 
 
 @pytest.mark.parametrize("close", ["close", "with", "detach"])
-def test_each_way_to_part_with_a_socket_wakes_its_waiters(close):
+def test_each_way_to_give_up_a_socket_wakes_its_waiters(close):
     def main():
         ours, plain = pair()
         with plain:
@@ -369,20 +371,20 @@ def test_each_way_to_part_with_a_socket_wakes_its_waiters(close):
         yield Read(sock, 5)
 
     def write(sock):
-        yield Write(sock, pattern(BIG))
+        yield Write(sock, pattern(BIG_BYTES))
 
     run(main())
 
 
-@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize("drained", [False, True])
 @pytest.mark.parametrize(
     "call", [lambda sock: Read(sock, 5), lambda sock: Write(sock, b"x"), WaitReadable, WaitWritable]
 )
-def test_a_closed_socket_is_refused_by_its_name(call, short):
+def test_a_closed_socket_is_refused_by_its_name(call, drained):
     def main():
         ours, plain = pair()
         plain.close()
-        ours.entry.short = short
+        ours.file_state.drained = drained
         ours.close()
         with pytest.raises(ClosedError, match="socket is closed"):
             yield call(ours)
@@ -391,7 +393,7 @@ def test_a_closed_socket_is_refused_by_its_name(call, short):
     run(main())
 
 
-def test_a_broken_connection_raises_what_the_operating_system_says():
+def test_a_write_to_a_broken_connection_raises_broken_pipe_error():
     def main():
         ours, plain = pair()
         with ours:
@@ -402,9 +404,9 @@ def test_a_broken_connection_raises_what_the_operating_system_says():
     run(main())
 
 
-def test_a_connection_that_breaks_while_it_is_waited_for_raises_there():
+def test_a_connection_that_breaks_wakes_the_waiting_write_with_connection_error():
     def write(ours):
-        yield Write(ours, pattern(BIG))
+        yield Write(ours, pattern(BIG_BYTES))
 
     def main():
         ours, plain = pair()
@@ -416,6 +418,27 @@ def test_a_connection_that_breaks_while_it_is_waited_for_raises_there():
                 yield Join(task)
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("call", "result"),
+    [
+        (lambda sock: Read(sock, 5), b"hello"),
+        (lambda sock: Write(sock, b"x"), 1),
+        (lambda sock: WaitReadable(sock), None),
+        (lambda sock: WaitWritable(sock), None),
+        (lambda sock: Close(sock), None),
+    ],
+    ids=["Read", "Write", "WaitReadable", "WaitWritable", "Close"],
+)
+def test_each_file_syscall_is_awaitable(call, result):
+    async def main():
+        ours, plain = pair()
+        with ours, plain:
+            plain.send(b"hello")
+            return await call(ours)
+
+    assert run(main()) == result
 
 
 # Files in blocking mode
@@ -441,7 +464,7 @@ def test_a_write_to_a_pipe_that_is_full_waits_and_does_not_block():
 
 
 @pytest.mark.parametrize("call", [lambda sock: Read(sock, 5), lambda sock: Write(sock, b"x")], ids=["Read", "Write"])
-def test_a_wake_up_in_vain_does_not_block_on_a_socket_in_blocking_mode(call):
+def test_a_spurious_wake_up_does_not_block_on_a_socket_in_blocking_mode(call):
     def main():
         ours, plain = pair()
         with ours, plain:
@@ -450,7 +473,7 @@ def test_a_wake_up_in_vain_does_not_block_on_a_socket_in_blocking_mode(call):
             task = yield Spawn(one(plain), keep=True)
             yield from parked(task)
             poller = yield Ask(lambda kernel: kernel.service(Poller))
-            poller.tell(poller.entries[plain.fileno()], READ | WRITE)
+            poller.dispatch(poller.registered[plain.fileno()], READ | WRITE)
             assert task.state == "parked"
             yield Cancel(task)
             with pytest.raises(TaskCancelled):
@@ -462,10 +485,10 @@ def test_a_wake_up_in_vain_does_not_block_on_a_socket_in_blocking_mode(call):
     run(main())
 
 
-# Regular files, and what is no file
+# Regular files, and objects that are not files
 
 
-def test_a_regular_file_is_read_and_written_whatever_its_size(tmp_path):
+def test_a_regular_file_of_any_size_is_read_and_written(tmp_path):
     data = pattern(100_000)
 
     def main():
@@ -494,24 +517,24 @@ def test_a_file_with_a_buffer_is_refused_with_a_way_out(opened, tmp_path):
         run(main(file))
 
 
-def test_what_is_no_file_is_refused():
+def test_an_object_that_is_not_a_file_is_refused():
     def main():
-        for thing in ("name.txt", None, object()):
-            with pytest.raises(TypeError, match="is not a file: no fileno"):
-                yield Read(thing, 5)
+        for no_file in ("name.txt", None, object()):
+            with pytest.raises(TypeError, match=r"is not a file: it has neither fileno\(\) nor a file_state"):
+                yield Read(no_file, 5)
 
     run(main())
 
 
-def test_what_reads_but_has_no_entry_is_told_so():
-    class Old(io.FileIO):
+def test_a_file_like_without_a_file_state_is_refused():
+    class Incomplete(io.FileIO):
         def try_read(self, size):
             return b"upper"
 
     def main():
-        with open(os.devnull) as null, Old(os.dup(null.fileno())) as old:
-            for call in (Read(old, 5), Write(old, b"x"), WaitReadable(old)):
-                with pytest.raises(TypeError, match="has a try_read, but no entry"):
+        with open(os.devnull) as null, Incomplete(os.dup(null.fileno())) as file:
+            for call in (Read(file, 5), Write(file, b"x"), WaitReadable(file)):
+                with pytest.raises(TypeError, match="has a try_read, but no file_state"):
                     yield call
 
     run(main())
@@ -531,7 +554,7 @@ def test_a_closed_file_is_refused_and_closing_it_again_does_nothing(tmp_path):
     run(main())
 
 
-def test_a_number_that_is_not_open_is_an_error():
+def test_a_descriptor_that_is_not_open_raises_oserror():
     def main():
         reader, writer = os.pipe()
         yield Close(reader)
@@ -544,15 +567,15 @@ def test_a_number_that_is_not_open_is_an_error():
 
 
 @pytest.mark.parametrize("size", [0, -1])
-def test_a_read_of_nothing_is_refused_since_nothing_means_the_end(size):
+def test_a_read_of_less_than_one_byte_is_refused(size):
     def main():
-        with pytest.raises(ValueError, match=rf"1 byte or more, not {size}"):
+        with pytest.raises(ValueError, match=f"size is a number of bytes, 1 or more, not {size}"):
             yield Read(Memory(), size)
 
     run(main())
 
 
-# What can be written
+# The data of a Write
 
 
 @pytest.mark.parametrize(
@@ -560,7 +583,7 @@ def test_a_read_of_nothing_is_refused_since_nothing_means_the_end(size):
     [b"abcd", bytearray(b"abcd"), memoryview(b"abcd"), array.array("I", [1, 2, 3]), memoryview(b"abcdefgh").cast("I")],
     ids=["bytes", "bytearray", "memoryview", "array", "memoryview of integers"],
 )
-def test_whatever_has_bytes_is_written_and_counted_in_bytes(data):
+def test_any_object_with_a_buffer_is_written_and_counted_in_bytes(data):
     wanted = bytes(memoryview(data).cast("B"))
 
     def main():
@@ -579,7 +602,7 @@ def test_whatever_has_bytes_is_written_and_counted_in_bytes(data):
 
 
 @pytest.mark.parametrize("data", ["text", 5, None, [1, 2]])
-def test_what_has_no_bytes_is_refused(data):
+def test_an_object_without_a_buffer_is_not_written(data):
     def main():
         with pytest.raises(TypeError, match=f"Write takes bytes, not {type(data).__name__}; a str is encoded first"):
             yield Write(Memory(), data)
@@ -591,11 +614,14 @@ def test_what_has_no_bytes_is_refused(data):
 # File-likes in memory
 
 
-def test_a_read_that_came_back_short_makes_the_next_one_wait_before_it_tries():
+def test_after_a_short_read_of_a_file_that_is_empty_then_the_next_read_waits_before_it_tries():
+    class Promising(Memory):
+        short_read_means_empty = True
+
     def main():
-        memory = Memory()
+        memory = Promising()
         memory.feed(b"abcdef")
-        assert (yield Read(memory, 4)) == b"abcd"  # all that was asked for: there may be more
+        assert (yield Read(memory, 4)) == b"abcd"  # a full read: there may be more
         assert (yield Read(memory, 4)) == b"ef"
         task = yield Spawn(one_read(memory))
         yield from parked(task)
@@ -610,7 +636,7 @@ def test_a_read_that_came_back_short_makes_the_next_one_wait_before_it_tries():
     assert run(main()) == ["read", "read", "read"]
 
 
-def test_a_second_reader_has_not_tried():
+def test_a_second_reader_does_not_try():
     def main():
         memory = Memory()
         first = yield Spawn(one_read(memory))
@@ -627,7 +653,7 @@ def test_a_second_reader_has_not_tried():
     assert run(main()) == ["read", "read"]
 
 
-def test_a_wake_up_in_vain_goes_on_waiting():
+def test_a_read_goes_on_waiting_after_a_spurious_wake_up():
     def main():
         memory = Memory()
         task = yield Spawn(one_read(memory))
@@ -643,7 +669,7 @@ def test_a_wake_up_in_vain_goes_on_waiting():
     assert run(main()) == b"x"
 
 
-def test_a_failure_while_it_waits_is_raised_at_the_yield_and_the_wait_is_over():
+def test_an_error_of_a_later_try_is_raised_at_the_yield_and_ends_the_wait():
     class Failing(Memory):
         def try_read(self, size):
             if self.data:
@@ -666,7 +692,7 @@ def test_a_failure_while_it_waits_is_raised_at_the_yield_and_the_wait_is_over():
 
 
 class Encrypted(Memory):
-    """Like TLS: `hands` says what it wants, one after the other, before it can read."""
+    """Like TLS: before it can be read, it wants the directions in `hands`, one after the other."""
 
     def __init__(self, *hands):
         super().__init__()
@@ -699,7 +725,7 @@ class Encrypted(Memory):
         ([None, WRITE], [READ, WRITE, READ]),
     ],
 )
-def test_a_read_waits_for_what_the_file_wants_and_for_reading_where_it_does_not_say(hands, watched):
+def test_a_read_waits_for_the_direction_that_the_file_wants_or_else_to_read(hands, watched):
     def main():
         file = Encrypted(*hands)
         task = yield Spawn(one_read(file))
@@ -718,7 +744,45 @@ def test_a_read_waits_for_what_the_file_wants_and_for_reading_where_it_does_not_
     assert run(main()) == watched
 
 
-def test_a_turn_to_a_direction_that_is_taken_is_busy_error_for_the_one_who_turns():
+class Buffered(Memory):
+    """Takes all bytes of a Write at once, and has sent them when there is room."""
+
+    def try_write(self, data):
+        self.taken += bytes(data)
+        if not self.room:
+            error = BlockingIOError()
+            error.characters_written = len(data)
+            raise error
+        return len(data)
+
+
+@pytest.mark.parametrize("in_select", [False, True])
+def test_a_write_counts_bytes_that_the_file_has_taken_and_ends_when_they_are_sent(in_select):
+    def main():
+        file, written = Buffered(), []
+        tasks = []
+        for data in (b"cancelled", b"sent"):
+            tasks.append((yield Spawn(write(file, data, written), keep=True)))
+            yield from parked(tasks[-1])
+            if data == b"cancelled":
+                yield Cancel(tasks[0])
+                yield
+        file.drain(1)
+        yield Join(tasks[1])
+        return written, file.taken, file.waiters
+
+    def write(file, data, written):
+        call = Write(file, data)
+        try:
+            written.append((yield select(call)) if in_select else (0, (yield call)))
+        except Cancelled as cancelled:
+            written.append(cancelled.written)
+            raise
+
+    assert run(main()) == ([9, (0, 4)], b"cancelledsent", {})
+
+
+def test_an_operation_that_wants_a_busy_direction_gets_busy_error():
     def main():
         file = Encrypted(None, WRITE)
         reader = yield Spawn(one_read(file), keep=True)
@@ -740,19 +804,13 @@ def test_a_turn_to_a_direction_that_is_taken_is_busy_error_for_the_one_who_turns
     assert run(main()) == ({}, b"x")
 
 
-def test_attempt_is_enough_for_a_syscall_of_ones_own():
-    class ReadLine(Syscall[bytes]):
-        def __init__(self, file):
-            self.file = file
-
-        def handle(self, kernel, task):
-            return attempt(kernel, task, self.file, READ, self.line)
-
-        def line(self):
-            end = self.file.data.find(b"\n") + 1
+def test_a_file_operation_of_ones_own():
+    class ReadLine(FileOperation[bytes]):
+        def try_once(self, file):
+            end = file.data.find(b"\n") + 1
             if not end:
                 raise BlockingIOError
-            return self.file.try_read(end)
+            return file.try_read(end)
 
     def reader(memory):
         return (yield ReadLine(memory)), (yield ReadLine(memory))
@@ -768,10 +826,31 @@ def test_attempt_is_enough_for_a_syscall_of_ones_own():
     assert run(main()) == (b"one\n", b"two\n")
 
 
-# Numbers of one of our sockets, and names
+def test_a_file_operation_in_one_direction_is_not_busy_while_a_task_waits_in_the_other():
+    class WriteOne(FileOperation[int]):
+        direction = WRITE
+
+        def try_once(self, file):
+            return file.try_write(b"x")
+
+    def one_read(memory):
+        return (yield Read(memory, 4))
+
+    def main():
+        memory = Memory(room=1)
+        reader = yield Spawn(one_read(memory))
+        yield from parked(reader)
+        assert (yield WriteOne(memory)) == 1
+        memory.feed(b"y")
+        return memory.taken, (yield Join(reader))
+
+    assert run(main()) == (b"x", b"y")
 
 
-def test_a_file_that_can_not_be_polled_is_an_error_at_the_yield():
+# Descriptors of a Socket, and names
+
+
+def test_a_refusal_of_the_selector_is_raised_at_the_yield():
     recording = Recording()
 
     def main():
@@ -786,7 +865,7 @@ def test_a_file_that_can_not_be_polled_is_an_error_at_the_yield():
     assert run(main(), selector=recording) == b"x"
 
 
-def test_our_socket_can_be_waited_for_by_its_number_in_between():
+def test_a_socket_can_also_be_used_by_its_descriptor():
     def main():
         ours, plain = pair()
         with ours, plain:
@@ -803,9 +882,9 @@ def test_our_socket_can_be_waited_for_by_its_number_in_between():
     run(main())
 
 
-def test_calls_say_which_file_they_are_about_and_nothing_that_changes_from_run_to_run():
+def test_the_repr_of_a_syscall_names_its_file_without_descriptors_of_sockets():
     reader, writer = os.pipe()
-    close_numbers(reader, writer)
+    close_descriptors(reader, writer)
     ours, plain = pair()
     listener = Socket(fileno=plain.detach())
     calls = [Read(ours, 5), Write(ours, b"abc"), WaitReadable(listener), WaitWritable(io.BytesIO()), Close(7)]
@@ -820,17 +899,17 @@ def test_calls_say_which_file_they_are_about_and_nothing_that_changes_from_run_t
     assert repr(calls[0]) == "Read(closed socket, 5)"
 
 
-def test_who_uses_its_number_changes_nothing_for_our_socket():
+def test_a_refused_read_by_descriptor_does_not_change_the_sockets_state():
     def main():
         ours, plain = pair()
         with ours, plain:
             other = socket.socket(fileno=ours.fileno())
-            other.settimeout(5)  # it has to be waited for, then
+            other.settimeout(5)  # its reads would block, so Read polls before its first try
             waiting = yield Spawn(waits(ours))
             yield from parked(waiting)
             with pytest.raises(BusyError):
                 yield Read(other, 1)
-            assert not ours.entry.short
+            assert not ours.file_state.drained
             yield Write(plain, b"x")
             yield Join(waiting)
             assert (yield Read(ours, 1)) == b"x"
@@ -842,18 +921,18 @@ def test_who_uses_its_number_changes_nothing_for_our_socket():
     run(main())
 
 
-def test_what_is_wrapped_is_called_what_it_was_before():
+def test_a_borrowed_file_has_the_name_of_the_file_itself():
     def main():
-        return (yield Ask(lambda kernel: files.describe(files.Foreign(kernel, 0))))
+        return (yield Ask(lambda kernel: filelike.describe(borrowed.BorrowedFile(kernel, 0))))
 
     assert run(main()) == "file 0"
 
 
-# The battery
+# The conformance test
 
 
-@pytest.mark.parametrize("ours", [True, False], ids=["our socket", "a blocking socket"])
-def test_the_battery(ours):
+@pytest.mark.parametrize("ours", [True, False], ids=["Socket", "blocking socket"])
+def test_each_file_syscall_passes_the_conformance_test(ours):
     def of(call, prepare=None, complete=None):
         def make():
             sock, other = pair()
@@ -888,16 +967,16 @@ def send(other):
 
 def fill(file):
     """Write until there is no room; leave the mode as it is."""
-    number = file if isinstance(file, int) else file.fileno()
-    blocking = os.get_blocking(number)
-    os.set_blocking(number, False)
+    fd = file if isinstance(file, int) else file.fileno()
+    blocking = os.get_blocking(fd)
+    os.set_blocking(fd, False)
     for size in (65536, 1):
         try:
             while True:
-                os.write(number, bytes(size))
+                os.write(fd, bytes(size))
         except BlockingIOError:
             pass
-    os.set_blocking(number, blocking)
+    os.set_blocking(fd, blocking)
 
 
 def drain(other):
@@ -909,17 +988,17 @@ def drain(other):
         pass
 
 
-def test_a_reader_of_a_number_that_becomes_another_file_is_woken():
+def test_a_reader_of_a_closed_socket_is_woken_when_its_descriptor_is_reused():
     def main():
         ours, plain = pair()
         with plain:
             task = yield Spawn(one_read(ours), keep=True)
             yield from parked(task)
-            number = ours.fileno()
+            fd = ours.fileno()
             ours.close()
             new, other = pair()
             with new, other:
-                assert new.fileno() == number
+                assert new.fileno() == fd
                 with pytest.raises(ClosedError):
                     yield Join(task)
                 yield Write(other, b"to the new one")

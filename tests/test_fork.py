@@ -1,4 +1,4 @@
-"""A fork inside a task of a running server: the child's kernel refuses, and the parent notices nothing."""
+"""A fork inside a task of a running server: the child's run ends with an error, and the parent's goes on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import servers
 from helpers import no_file_is_left_open  # noqa: F401
 from servers import asked, dial, lives, serving
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")]
 path = servers.path
 
-# A server that forks when it is asked to, in a task or in a thread; the child then does what the argument says.
+# A server that forks on request, in a task or in a thread; the second argument says what the child does then.
 SERVER = """
 import warnings
 
@@ -54,7 +54,7 @@ def child():
         except KeyboardInterrupt:
             say("child was interrupted")
         except SystemExit as end:
-            say("child was told to end:", end.code)
+            say("child ends with status", end.code)
     elif sys.argv[2] == "exit":
         sys.exit("child exits")
     os._exit(0)
@@ -70,16 +70,17 @@ except KeyboardInterrupt:
     sys.exit(130)
 """
 SENTENCE = (
-    "this process was forked inside a task, with the files, timers and tasks of the first: a run can't go on in both; "
-    "fork before `run` (serve_workers), start programs with subprocess, or end the child with os._exit"
+    "this process was forked inside a task and has copies of the parent's files, timers and tasks; a run can't go on "
+    "in both processes: fork before `run` (serve_workers), start programs with subprocess, or end the child with "
+    "os._exit"
 )
 
 
 @contextmanager
 def forked(path, then, where="task"):
-    """Start a server with two connections, let one ask for a fork; give the program, the connections and the child."""
+    """Start a server with two connections, request a fork on one; yield the program, the connections and the child."""
     with serving(SERVER, path, then) as (program, _), dial(path) as asks, dial(path) as other:
-        for _ in range(3):  # both are registered by that
+        for _ in range(3):  # after that, both are registered
             assert asked(asks, b"before") == b"before"
             assert asked(other, b"before") == b"before"
         word = f"fork in a {where}".encode()
@@ -93,7 +94,7 @@ def forked(path, then, where="task"):
 
 
 def assert_untouched(program, path, asks, other):
-    """Assert that the parent goes on in all that it did, ends as ever, and has said nothing."""
+    """Assert that the parent still serves both connections and new ones, and ends as usual."""
     for conn in (asks, other):
         assert asked(conn, b"after") == b"after"
     with dial(path) as new:
@@ -103,7 +104,7 @@ def assert_untouched(program, path, asks, other):
     assert not os.path.exists(path)
 
 
-def test_the_childs_kernel_refuses_with_a_sentence_and_the_parent_notices_nothing(path):
+def test_the_childs_run_ends_with_an_error_and_the_parents_goes_on(path):
     with forked(path, "end") as (program, asks, other, child):
         program.expect(re.escape(f"child: {SENTENCE}\n"))
         servers.come_true(lambda: not lives(child), "the child has ended")
@@ -111,7 +112,7 @@ def test_the_childs_kernel_refuses_with_a_sentence_and_the_parent_notices_nothin
         assert program.errors() == ""
 
 
-def test_a_child_that_exits_as_programs_do_takes_nothing_away(path):
+def test_a_child_that_ends_by_sys_exit_does_not_disturb_the_parent(path):
     with forked(path, "exit") as (program, asks, other, child):
         program.expect("child: ")
         servers.come_true(lambda: not lives(child), "the child has ended")
@@ -122,10 +123,10 @@ def test_a_child_that_exits_as_programs_do_takes_nothing_away(path):
 @pytest.mark.parametrize("where", ["task", "task, at once", "thread"])
 @pytest.mark.parametrize(
     ("signum", "says"),
-    [(signal.SIGINT, "child was interrupted"), (signal.SIGTERM, "child was told to end: 143")],
+    [(signal.SIGINT, "child was interrupted"), (signal.SIGTERM, "child ends with status 143")],
     ids=["SIGINT", "SIGTERM"],
 )
-def test_the_child_may_begin_a_run_of_its_own_which_has_its_own_signals(where, signum, says, path):
+def test_the_child_may_begin_a_run_of_its_own_with_its_own_signals(where, signum, says, path):
     with forked(path, "serve", where) as (program, asks, other, child):
         program.expect("child listens\n")
         with dial(f"{path}-2") as conn:

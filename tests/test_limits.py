@@ -1,7 +1,8 @@
-"""The limits of a server, each in virtual time: how many, how long, and what it does at their bounds."""
+"""The limits of a server, in virtual time: max_connections, idle_timeout and grace."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 from math import inf
@@ -28,19 +29,20 @@ from minisched import (
     serve,
     serve_unix,
 )
-from minisched.server import FEW
+from minisched.serving import connections as serving
+from minisched.serving.connections import CONNECTIONS_NAMED_IN_LOG, GRACE_SECONDS
 
 path, said = servers.path, servers.said
 LOCAL = "127.0.0.1"
-LIMIT = 8.0  # seconds that a wait may bring nothing
-BIG = bytes(4_000_000)  # more than any socket holds
+IDLE_SECONDS = 8.0  # the idle_timeout of the servers under test
+BIG = bytes(4_000_000)  # more than the buffers of any socket hold
 
 
-# How many
+# max_connections
 
 
-class Most(Watcher):
-    """Remembers how many handlers there were at most."""
+class MostHandlers(Watcher):
+    """Record the greatest number of handlers."""
 
     most = 0
 
@@ -53,8 +55,8 @@ class Most(Watcher):
 
 @pytest.mark.parametrize("hosts", [[LOCAL], [LOCAL] * 3], ids=["one listener", "three"])
 @pytest.mark.parametrize("limit", [1, 3, 7])
-def test_there_are_never_more_handlers_than_allowed_and_who_waits_is_served_later(hosts, limit):
-    most, served = Most(), []
+def test_there_are_never_more_handlers_than_max_connections_and_waiting_clients_are_served_later(hosts, limit):
+    most, served = MostHandlers(), []
 
     def handler(conn):
         served.append((yield Read(conn, 1)))
@@ -72,11 +74,11 @@ def test_there_are_never_more_handlers_than_allowed_and_who_waits_is_served_late
         yield settled()
         assert len(served) == limit
         while clients:
-            here = [client for client in clients if answered(client)]
-            assert len(here) == min(limit, len(clients))
-            for leaves in here[: limit // 2 + 1]:  # some or all of them
-                clients.remove(leaves)
-                leaves.close()
+            answered = [client for client in clients if has_answer(client)]
+            assert len(answered) == min(limit, len(clients))
+            for leaving in answered[: limit // 2 + 1]:  # some or all of them
+                clients.remove(leaving)
+                leaving.close()
             yield settled()
         assert len(served) == 20
         yield from stopped(server)
@@ -85,7 +87,7 @@ def test_there_are_never_more_handlers_than_allowed_and_who_waits_is_served_late
     assert most.most == limit
 
 
-def answered(client):
+def has_answer(client):
     try:
         return bool(client.recv(1, socket.MSG_PEEK))
     except BlockingIOError:
@@ -93,7 +95,7 @@ def answered(client):
 
 
 class Polls(Watcher):
-    """Counts the looks at files."""
+    """Count the polls."""
 
     polls = 0
 
@@ -101,7 +103,7 @@ class Polls(Watcher):
         self.polls += 1
 
 
-def test_who_waits_for_room_makes_no_work(path):
+def test_clients_that_wait_for_capacity_cause_no_polls(path):
     polls = Polls()
 
     def main():
@@ -111,7 +113,7 @@ def test_who_waits_for_room_makes_no_work(path):
         before = polls.polls
         for _ in range(100):
             yield Sleep(1)
-        assert polls.polls - before < 120, "it was woken for those that wait"
+        assert polls.polls - before < 120, "waiting clients wake the server"
         assert len((yield Ask(handlers))) == 1
         for client in clients:
             client.close()
@@ -120,38 +122,34 @@ def test_who_waits_for_room_makes_no_work(path):
     run(main(), watch=[polls])
 
 
-def test_the_limit_is_the_number_of_files_where_that_is_less(monkeypatch):
-    from minisched import server
-
+def test_the_default_of_max_connections_is_bounded_by_the_limit_of_open_files(monkeypatch):
     for files, connections in [(None, 10_000), (100_000, 10_000), (1024, 960), (64, 1), (8, 1)]:
-        monkeypatch.setattr(server, "allowed_files", lambda files=files: files)
-        assert server.allowed_connections(None) == connections
+        monkeypatch.setattr(serving, "raise_open_file_limit", lambda files=files: files)
+        assert serving.connection_limit(None) == connections
 
 
-def test_a_limit_of_files_that_is_too_low_is_said(monkeypatch, said):
-    from minisched import server
-
-    monkeypatch.setattr(server, "allowed_files", lambda: 1024)
-    assert server.allowed_connections(960) == 960
+def test_a_limit_of_open_files_below_max_connections_is_logged(monkeypatch, said):
+    monkeypatch.setattr(serving, "raise_open_file_limit", lambda: 1024)
+    assert serving.connection_limit(960) == 960
     assert said() == []
-    assert server.allowed_connections(1000) == 1000
+    assert serving.connection_limit(1000) == 1000
     assert said() == [
         "max_connections is 1000, but this process may open only 1024 files: raise the limit (ulimit -Hn)"
     ]
 
 
-# How long without anything
+# idle_timeout
 
 
 def served(handler, talk, path, **options):
-    """Serve one client, which `talk(sock)` is, and which leaves when that ends; return when the handler was cut."""
-    cut = []
+    """Serve one client that runs `talk(conn)` and then leaves; return (time, reason) of each cancellation."""
+    cancellations = []
 
     def noting(conn):
         try:
             yield from handler(conn)
         except Cancelled as cancelled:
-            cut.append(((yield Now()), cancelled.reason))
+            cancellations.append(((yield Now()), cancelled.reason))
             raise
 
     def main():
@@ -163,88 +161,88 @@ def served(handler, talk, path, **options):
         yield from stopped(server)
 
     run(main())
-    return cut
+    return cancellations
 
 
 def says_nothing(conn):
-    yield Sleep(10 * LIMIT)
+    yield Sleep(10 * IDLE_SECONDS)
 
 
 def writes_much(conn):
     yield Write(conn, BIG)
 
 
-def test_a_handler_that_reads_in_vain_is_cut_when_its_time_is_over_or_a_quarter_later(path, said):
-    ((when, reason),) = served(echo, says_nothing, path, idle_timeout=LIMIT)
-    assert LIMIT <= when <= 1.25 * LIMIT + 0.01
+def test_a_handler_blocked_in_a_read_is_cancelled_after_the_idle_timeout_or_at_most_a_quarter_later(path, said):
+    ((when, reason),) = served(echo, says_nothing, path, idle_timeout=IDLE_SECONDS)
+    assert IDLE_SECONDS <= when <= 1.25 * IDLE_SECONDS + 0.01
     assert reason == "its connection was idle for 8 s"
     assert said() == ["noting-1 of a Unix peer: idle for 8 s"]
 
 
-def test_a_handler_that_writes_to_a_peer_that_does_not_read_is_cut(path, said):
-    ((when, _),) = served(writes_much, says_nothing, path, idle_timeout=LIMIT)
-    assert LIMIT <= when <= 1.25 * LIMIT + 0.01
+def test_a_handler_blocked_in_a_write_is_cancelled_after_the_idle_timeout(path, said):
+    ((when, _),) = served(writes_much, says_nothing, path, idle_timeout=IDLE_SECONDS)
+    assert IDLE_SECONDS <= when <= 1.25 * IDLE_SECONDS + 0.01
     assert said() == ["noting-1 of a Unix peer: idle for 8 s"]
 
 
 def test_a_handler_that_sleeps_is_not_idle(path):
     def handler(conn):
-        yield Sleep(5 * LIMIT)
+        yield Sleep(5 * IDLE_SECONDS)
 
-    assert served(handler, says_nothing, path, idle_timeout=LIMIT) == []
+    assert served(handler, says_nothing, path, idle_timeout=IDLE_SECONDS) == []
 
 
 def test_a_handler_that_has_closed_its_connection_is_not_idle(path):
     def handler(conn):
         conn.close()
-        yield Sleep(5 * LIMIT)
+        yield Sleep(5 * IDLE_SECONDS)
 
-    assert served(handler, says_nothing, path, idle_timeout=LIMIT) == []
+    assert served(handler, says_nothing, path, idle_timeout=IDLE_SECONDS) == []
 
 
-def test_each_byte_that_comes_starts_the_count_again(path):
+def test_each_received_byte_restarts_the_idle_timeout(path):
     def talk(conn):
         for _ in range(10):
-            yield Sleep(0.9 * LIMIT)
+            yield Sleep(0.9 * IDLE_SECONDS)
             yield Write(conn, b"x")
-        yield Sleep(10 * LIMIT)
+        yield Sleep(10 * IDLE_SECONDS)
 
-    ((when, _),) = served(echo, talk, path, idle_timeout=LIMIT)
-    assert 10 * LIMIT <= when <= 9 * LIMIT + 1.25 * LIMIT + 0.1
+    ((when, _),) = served(echo, talk, path, idle_timeout=IDLE_SECONDS)
+    assert 10 * IDLE_SECONDS <= when <= 9 * IDLE_SECONDS + 1.25 * IDLE_SECONDS + 0.1
 
 
-def test_each_byte_that_goes_starts_the_count_again(path):
+def test_each_sent_byte_restarts_the_idle_timeout(path):
     def talk(conn):
         left = len(BIG)
         while left:
-            yield Sleep(0.9 * LIMIT)
+            yield Sleep(0.9 * IDLE_SECONDS)
             with (yield MoveOnAfter(0.001)):
                 while left:
                     left -= len((yield Read(conn, min(left, 65536))))
 
-    assert served(writes_much, talk, path, idle_timeout=LIMIT) == []
+    assert served(writes_much, talk, path, idle_timeout=IDLE_SECONDS) == []
 
 
-def test_an_answer_that_takes_a_while_starts_the_count_again(path):
+def test_the_time_in_which_a_handler_works_is_not_idle_time(path):
     def handler(conn):
         for _ in range(5):
             yield Read(conn, 1)
-            yield Sleep(2 * LIMIT)
+            yield Sleep(2 * IDLE_SECONDS)
             yield Write(conn, b"!")
 
     def talk(conn):
         for _ in range(5):
             yield Write(conn, b"?")
             yield Read(conn, 1)
-            yield Sleep(0.8 * LIMIT)
+            yield Sleep(0.8 * IDLE_SECONDS)
 
-    assert served(handler, talk, path, idle_timeout=LIMIT) == []
+    assert served(handler, talk, path, idle_timeout=IDLE_SECONDS) == []
 
 
-def test_who_only_listens_is_not_idle_as_long_as_it_is_written_to(path):
+def test_a_handler_that_only_reads_is_not_idle_while_its_child_writes(path):
     def writes(conn):
         for _ in range(10):
-            yield Sleep(0.9 * LIMIT)
+            yield Sleep(0.9 * IDLE_SECONDS)
             yield Write(conn, b"news")
 
     def handler(conn):
@@ -254,9 +252,9 @@ def test_who_only_listens_is_not_idle_as_long_as_it_is_written_to(path):
     def talk(conn):
         for _ in range(10):
             yield Read(conn, 4)
-        yield Sleep(0.5 * LIMIT)
+        yield Sleep(0.5 * IDLE_SECONDS)
 
-    assert served(handler, talk, path, idle_timeout=LIMIT) == []
+    assert served(handler, talk, path, idle_timeout=IDLE_SECONDS) == []
 
 
 @pytest.mark.parametrize("limit", [None, inf])
@@ -267,29 +265,29 @@ def test_without_an_idle_timeout_a_handler_waits_for_ever(limit, path):
     assert served(echo, talk, path, idle_timeout=limit) == []
 
 
-def test_who_was_idle_may_clean_up_and_is_not_told_twice(path, said):
+def test_an_idle_handler_may_clean_up_and_is_cancelled_only_once(path, said):
     def handler(conn):
         try:
             yield Read(conn, 1)
         finally:
             with (yield Shield(None)):
-                yield Sleep(3 * LIMIT)
+                yield Sleep(3 * IDLE_SECONDS)
 
-    assert len(served(handler, says_nothing, path, idle_timeout=LIMIT)) == 1
+    assert len(served(handler, says_nothing, path, idle_timeout=IDLE_SECONDS)) == 1
     assert len(said()) == 1
 
 
-# How long after the end
+# grace
 
 
 def stop_with(path, grace, *seconds):
-    """Stop a server, each of whose handlers takes so many seconds to end; return when it had stopped, and who ended."""
-    ended = []
+    """Stop a server whose handlers take `seconds` each to finish; return how long that took, and which finished."""
+    finished = []
 
     def handler(conn):
-        mine = seconds[(yield Read(conn, 1))[0]]
-        yield Sleep(mine)
-        ended.append(mine)
+        duration = seconds[(yield Read(conn, 1))[0]]
+        yield Sleep(duration)
+        finished.append(duration)
 
     def main():
         server, (listener,) = yield from begun(lambda ready: serve_unix(handler, path, grace=grace, ready=ready))
@@ -300,60 +298,66 @@ def stop_with(path, grace, *seconds):
         start = yield Now()
         yield Cancel(server)
         yield settled()
-        assert (listener.fileno(), os.path.exists(path)) == (-1, False), "somebody could still connect"
+        assert (listener.fileno(), os.path.exists(path)) == (-1, False), "a client could still connect"
         with pytest.raises(TaskCancelled):
             yield Join(server)
         for client in clients:
             client.close()
         return (yield Now()) - start
 
-    return run(main()), ended
+    return run(main()), finished
 
 
-def test_handlers_that_end_within_the_grace_are_not_cut_and_nothing_waits_for_longer(path, said):
-    took, ended = stop_with(path, 5, 1, 2, 3)
-    assert ended == [1, 2, 3]
+def test_handlers_that_finish_within_the_grace_period_are_not_cancelled_and_the_server_waits_no_longer(path, said):
+    took, finished = stop_with(path, 5, 1, 2, 3)
+    assert finished == [1, 2, 3]
     assert took == pytest.approx(3, abs=0.01)
     assert said() == []
 
 
-def test_who_has_not_ended_by_then_is_cut_and_named(path, said):
-    took, ended = stop_with(path, 5, 1, 30, 4, 60)
-    assert ended == [1, 4]
+def test_handlers_still_running_after_the_grace_period_are_cancelled_and_named(path, said):
+    took, finished = stop_with(path, 5, 1, 30, 4, 60)
+    assert finished == [1, 4]
     assert took == pytest.approx(5, abs=0.01)
     assert said() == [
-        "the server has stopped; after 5 s of grace it cut 2 connections: "
+        "the server has stopped; after 5 s of grace it cancelled 2 connections: "
         "handler-2 of a Unix peer, handler-4 of a Unix peer"
     ]
 
 
-def test_no_more_than_a_few_are_named(path, said):
-    _ = stop_with(path, 5, *[60] * (FEW + 3))
+def test_at_most_five_cancelled_handlers_are_named(path, said):
+    _ = stop_with(path, 5, *[60] * (CONNECTIONS_NAMED_IN_LOG + 3))
     (text,) = said()
-    assert text.count("a Unix peer") == FEW
+    assert text.count("a Unix peer") == CONNECTIONS_NAMED_IN_LOG == 5
     assert text.endswith(" and 3 more")
 
 
-def test_without_grace_all_are_cut_at_once(path, said):
-    took, ended = stop_with(path, 0, 1, 2)
-    assert ended == []
+def test_without_grace_all_handlers_are_cancelled_at_once(path, said):
+    took, finished = stop_with(path, 0, 1, 2)
+    assert finished == []
     assert took == pytest.approx(0, abs=0.01)
-    assert "after 0 s of grace it cut 2 connections" in said()[0]
+    assert "after 0 s of grace it cancelled 2 connections" in said()[0]
 
 
-def test_with_grace_for_ever_nobody_is_cut(path, said):
-    took, ended = stop_with(path, None, 1, 1e5)
-    assert ended == [1, 1e5]
+def test_with_unlimited_grace_no_handler_is_cancelled(path, said):
+    took, finished = stop_with(path, None, 1, 1e5)
+    assert finished == [1, 1e5]
     assert took == pytest.approx(1e5, abs=0.01)
     assert said() == []
 
 
-def test_that_a_server_waits_is_said_with_how_many_and_how_long(path, caplog):
+def test_a_stopping_server_logs_how_many_connections_it_waits_for_and_how_long(path, caplog):
     _ = stop_with(path, 5, 1, 2)
-    assert caplog.messages == ["the server stops; 2 connections may take 5 s to end (a second signal stops at once)"]
+    assert caplog.messages == ["the server stops; 2 connections may take 5 s to finish (a second signal stops at once)"]
 
 
-def test_a_server_that_serves_nobody_stops_at_once_and_says_nothing(path, caplog):
+def test_a_server_without_connections_stops_at_once_and_logs_nothing(path, caplog):
     took, _ = stop_with(path, None)
     assert took == pytest.approx(0, abs=0.01)
     assert caplog.messages == []
+
+
+def test_the_default_grace_period_is_three_seconds(path, said):
+    took, finished = stop_with(path, GRACE_SECONDS, 2, 4)
+    assert finished == [2]
+    assert took == GRACE_SECONDS == 3 == inspect.signature(serve).parameters["grace"].default

@@ -1,4 +1,4 @@
-"""Where a server listens, what it refuses, and what may go wrong at an accept."""
+"""The listeners of a server, the arguments it refuses, and the errors of an accept."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from math import nan
 
 import pytest
 import servers
-from helpers import no_file_is_left_open, open_numbers, run, until  # noqa: F401
-from servers import begun, client_of, echo, received, settled, stopped
+from helpers import Ask, no_file_is_left_open, open_numbers, run, until  # noqa: F401
+from servers import begun, client_of, echo, handlers, received, settled, stopped
 
 from minisched import (
     ClosedError,
@@ -17,19 +17,21 @@ from minisched import (
     Listen,
     Sleep,
     Socket,
+    Watcher,
     serve,
     serve_listeners,
     serve_unix,
     serve_workers,
 )
-from minisched.server import PAUSE
+from minisched.net.listening import listen
+from minisched.serving.connections import PAUSE_SECONDS
 
 path, said = servers.path, servers.said
 LOCAL = "127.0.0.1"
 
 
 def is_served(address):
-    """Return whether a server answers there now."""
+    """Return whether a server answers at an address."""
     with client_of(address) as client:
         client.sendall(b"x")
         yield settled()
@@ -39,10 +41,10 @@ def is_served(address):
             return False
 
 
-# Where
+# Listeners
 
 
-def test_each_of_several_hosts_is_served_and_told_of():
+def test_each_of_several_hosts_is_served_and_reported_by_ready():
     def main():
         server, listeners = yield from begun(
             lambda ready: serve(echo, (LOCAL, LOCAL, LOCAL), 0, ready=ready), listeners=3
@@ -57,7 +59,7 @@ def test_each_of_several_hosts_is_served_and_told_of():
     run(main())
 
 
-def test_a_host_that_can_not_be_had_closes_the_others():
+def test_a_host_that_cannot_be_bound_closes_the_listeners_of_the_others():
     def main():
         with (yield Listen((LOCAL, 0))) as taken:
             port = taken.address[1]
@@ -69,7 +71,7 @@ def test_a_host_that_can_not_be_had_closes_the_others():
     run(main())
 
 
-def test_two_servers_share_a_port_if_both_say_so():
+def test_two_servers_with_reuse_port_share_a_port():
     def main():
         one, (listener,) = yield from begun(lambda ready: serve(echo, LOCAL, 0, reuse_port=True, ready=ready))
         port = listener.address[1]
@@ -84,7 +86,7 @@ def test_two_servers_share_a_port_if_both_say_so():
     run(main())
 
 
-def test_listeners_that_are_there_already_are_served_together_and_closed_at_the_end(path):
+def test_open_listeners_are_served_together_and_closed_at_the_end(path):
     def main():
         listeners = [(yield Listen((LOCAL, 0))), (yield Listen(path))]
         server, ready = yield from begun(lambda ready: serve_listeners(echo, *listeners, ready=ready), listeners=2)
@@ -98,7 +100,7 @@ def test_listeners_that_are_there_already_are_served_together_and_closed_at_the_
     run(main())
 
 
-def test_one_of_two_listeners_that_is_closed_ends_the_server_and_closes_the_other(path):
+def test_closing_one_of_two_listeners_ends_the_server_and_closes_the_other(path):
     def main():
         listeners = [(yield Listen((LOCAL, 0))), (yield Listen(path))]
         server, _ = yield from begun(lambda ready: serve_listeners(echo, *listeners, ready=ready), listeners=2)
@@ -111,7 +113,27 @@ def test_one_of_two_listeners_that_is_closed_ends_the_server_and_closes_the_othe
     run(main())
 
 
-# What is refused
+AWAITED = {
+    "serve": lambda path, ready: serve(echo, LOCAL, 0, ready=ready),
+    "serve_unix": lambda path, ready: serve_unix(echo, path, ready=ready),
+    "serve_listeners": lambda path, ready: serve_listeners(echo, listen(path), ready=ready),
+}
+
+
+@pytest.mark.parametrize("name", AWAITED)
+def test_a_server_can_be_awaited_in_an_async_def(name, path):
+    async def coroutine(ready):
+        await AWAITED[name](path, ready)
+
+    def main():
+        server, (listener,) = yield from begun(coroutine)
+        assert (yield from is_served(listener.address))
+        yield from stopped(server)
+
+    run(main())
+
+
+# Refused arguments
 
 
 SERVERS = {
@@ -136,28 +158,28 @@ def listening(path, **options):
         *[("grace", value) for value in (-1, nan)],
     ],
 )
-def test_a_limit_that_is_none_is_refused_before_anything_is_served(server, option, value, path):
+def test_an_invalid_limit_is_refused_before_the_server_listens(server, option, value, path):
     def ready(listener):
-        raise AssertionError("it has begun")
+        raise AssertionError("it listens")
 
-    with pytest.raises(ValueError, match=f"{option} is .* None"):
+    with pytest.raises(ValueError, match=f"{option} (is|must be) .* None"):
         SERVERS[server](path, ready=ready, **{option: value})
     assert not os.path.exists(path)
 
 
-def test_a_server_at_no_address_is_refused():
+def test_a_server_without_an_address_is_refused():
     for body in (serve(echo, [], 80), serve_listeners(echo)):
-        with pytest.raises(ValueError, match="one address or more, not at none"):
+        with pytest.raises(ValueError, match="at least one address or listener"):
             run(body)
-    with pytest.raises(ValueError, match="1 address or more and 1 worker or more"):
+    with pytest.raises(ValueError, match="at least 1 address"):
         serve_workers(echo, workers=1)
 
 
-# At an accept
+# Errors of an accept
 
 
 def failing(monkeypatch, errors):
-    """Let accepts fail with these errors before they come to a connection; None: this one does not."""
+    """Make the next accepts fail with these errors; None: this one succeeds."""
     accept, left = Socket.try_accept, list(errors)
 
     def try_accept(listener):
@@ -171,11 +193,11 @@ def failing(monkeypatch, errors):
 
 
 @pytest.mark.parametrize("name", ["ECONNABORTED", "EPROTO", "ENETDOWN", "EHOSTUNREACH"])
-def test_a_connection_that_was_lost_before_it_was_accepted_ends_no_server(name, monkeypatch, path, said):
+def test_a_connection_lost_before_its_accept_does_not_stop_the_server(name, monkeypatch, path, said):
     def main():
         server, _ = yield from begun(lambda ready: serve_unix(echo, path, ready=ready))
         left = failing(monkeypatch, [getattr(errno, name)] * 3)
-        assert (yield from is_served(path)), "not at once"
+        assert (yield from is_served(path)), "the next connection was not accepted at once"
         assert left == []
         yield from stopped(server)
 
@@ -183,7 +205,7 @@ def test_a_connection_that_was_lost_before_it_was_accepted_ends_no_server(name, 
     assert said() == []
 
 
-def test_what_is_wrong_with_the_listener_ends_the_server(monkeypatch, path):
+def test_an_error_of_the_listener_itself_ends_the_server(monkeypatch, path):
     def main():
         server, _ = yield from begun(lambda ready: serve_unix(echo, path, ready=ready))
         failing(monkeypatch, [errno.EINVAL])
@@ -195,22 +217,50 @@ def test_what_is_wrong_with_the_listener_ends_the_server(monkeypatch, path):
 
 
 @pytest.mark.parametrize("name", ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"])
-def test_that_no_files_are_left_is_said_once_for_as_long_as_that_lasts(name, monkeypatch, path, said):
+def test_running_out_of_file_descriptors_is_logged_once_each_time(name, monkeypatch, path, said):
     number = getattr(errno, name)
 
     def main():
         server, _ = yield from begun(lambda ready: serve_unix(echo, path, ready=ready))
         yield settled()
         for times in range(1, 3):
-            failing(monkeypatch, [number, None, number, number, None, number])  # some are let in meanwhile
+            failing(monkeypatch, [number, None, number, number, None, number])  # some are accepted in between
             clients = [client_of(path) for _ in range(5)]
-            yield Sleep(3.5 * PAUSE)
+            yield Sleep(3.5 * PAUSE_SECONDS)
             assert len(said()) == times
-            yield Sleep(PAUSE)
+            yield Sleep(PAUSE_SECONDS)
             assert (yield from is_served(path))
             for client in clients:
                 client.close()
         yield from stopped(server)
 
     run(main())
-    assert said()[0] == f"can't accept, with 0 connections: {os.strerror(number)}; trying again each 1 s"
+    assert said()[0] == f"can't accept (0 connections open): {os.strerror(number)}; retrying every 1 s"
+
+
+def test_a_batch_of_connections_is_accepted_in_one_turn(path):
+    turns = TurnsOf("server")
+
+    def main():
+        server, _ = yield from begun(lambda ready: serve_unix(echo, path, ready=ready, grace=0))
+        yield settled()
+        before = turns.count
+        clients = [client_of(path) for _ in range(120)]
+        yield settled()
+        assert len((yield Ask(handlers))) == len(clients)
+        assert turns.count - before <= 4, "each connection took a turn"
+        for client in clients:
+            client.close()
+        yield from stopped(server)
+
+    run(main(), watch=[turns])
+
+
+class TurnsOf(Watcher):
+    """Count the turns of the task with a given name."""
+
+    def __init__(self, name):
+        self.name, self.count = name, 0
+
+    def turn(self, task):
+        self.count += task.name == self.name

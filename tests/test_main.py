@@ -1,4 +1,4 @@
-"""The command line, as a user meets it."""
+"""The command line, run as a program."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from programs import assert_one_line, finished, started
 
 from minisched import __version__
+
+pytestmark = pytest.mark.slow  # each test runs a program
 
 PROGRAM = """
 from minisched import Sleep
@@ -50,50 +52,50 @@ def run(*arguments):
     return finished("-m", "minisched", *arguments)
 
 
-def said(result):
-    """Return what a program that ended well has printed."""
+def output_of(result):
+    """Assert that a program has succeeded; return its output."""
     assert (result.returncode, result.stderr) == (0, ""), result
     return result.stdout
 
 
-# Running a file.
+# Running a file
 
 
-def test_main_is_run_unless_a_function_is_named_and_its_result_is_not_printed(program):
-    assert said(run("run", program())) == "main\n"
-    assert said(run("run", f"{program()}:")) == "main\n"
+def test_main_is_the_default_function_and_its_result_is_not_printed(program):
+    assert output_of(run("run", program())) == "main\n"
+    assert output_of(run("run", f"{program()}:")) == "main\n"
 
 
-def test_a_named_function_is_given_its_arguments_as_strings(program):
-    assert said(run("run", f"{program()}:greet", "1")) == "'1!'\n"
-    assert said(run("run", f"{program()}:greet", "Ada", "?")) == "'Ada?'\n"
+def test_a_named_function_receives_its_arguments_as_strings(program):
+    assert output_of(run("run", f"{program()}:greet", "1")) == "'1!'\n"
+    assert output_of(run("run", f"{program()}:greet", "Ada", "?")) == "'Ada?'\n"
 
 
 def test_a_coroutine_function_is_run(program):
-    assert said(run("run", f"{program()}:native", "Ada")) == "native Ada\n"
+    assert output_of(run("run", f"{program()}:native", "Ada")) == "native Ada\n"
 
 
-def test_a_file_finds_its_neighbours_and_its_own_module(program):
+def test_a_file_can_import_its_neighbours_and_find_its_own_module(program):
     program("NAME = 'neighbour'", "neighbour.py")
     path = program(
         "from __future__ import annotations\nimport dataclasses, sys\nfrom neighbour import NAME\n"
         "@dataclasses.dataclass\nclass Point:\n    x: int\n"
         "def main():\n    yield\n    print(NAME, Point(1), __name__, sys.modules[__name__].main is main)\n"
     )
-    assert said(run("run", path)) == "neighbour Point(x=1) program True\n"
+    assert output_of(run("run", path)) == "neighbour Point(x=1) program True\n"
 
 
-def test_a_file_named_like_a_module_in_use_does_not_hide_it(program):
+def test_a_file_named_like_a_loaded_module_does_not_hide_it(program):
     path = program("def main():\n    import signal\n    yield\n    print(signal.SIGINT)\n", "signal.py")
-    assert said(run("run", path)) == "2\n"
+    assert output_of(run("run", path)) == "2\n"
 
 
-def test_the_name_of_a_file_may_have_a_colon_and_no_suffix(program):
-    assert said(run("run", program(name="odd:name"))) == "main\n"
+def test_a_file_name_may_contain_a_colon_and_lack_a_suffix(program):
+    assert output_of(run("run", program(name="odd:name"))) == "main\n"
 
 
-def test_arguments_that_look_like_options_are_the_programs(program):
-    assert said(run("run", f"{program()}:greet", "--trace")) == "'--trace!'\n"
+def test_options_after_the_file_are_arguments_of_the_function(program):
+    assert output_of(run("run", f"{program()}:greet", "--trace")) == "'--trace!'\n"
 
 
 def test_trace_prints_an_aligned_line_for_each_event_to_standard_error(program):
@@ -108,25 +110,25 @@ def test_trace_prints_an_aligned_line_for_each_event_to_standard_error(program):
     ]  # fmt: skip
 
 
-def test_a_call_that_is_made_and_never_run_is_told(program):
+def test_a_syscall_that_is_never_run_causes_a_warning(program):
     result = run("run", program("from minisched import Sleep\ndef main():\n    Sleep(1)\n    yield\n"))
     assert result.returncode == 1
     assert "program.py:3 was never run" in result.stderr
 
 
-# What can go wrong.
+# Mistakes
 
 
-def test_a_file_that_is_not_there_is_one_line(tmp_path):
+def test_a_missing_file_is_reported_in_one_line(tmp_path):
     assert_one_line(run("run", tmp_path / "nothing.py"), "no such file", "nothing.py")
     assert_one_line(run("run", tmp_path), "no such file")
 
 
-def test_a_function_that_is_not_there_is_one_line_which_names_those_that_are(program):
+def test_a_missing_function_is_reported_in_one_line_with_the_existing_ones(program):
     assert_one_line(run("run", f"{program()}:mian"), "no function 'mian'", "main, greet, native")
 
 
-def test_an_ordinary_function_is_one_line_and_is_not_called(program):
+def test_an_ordinary_function_is_refused_in_one_line_and_not_called(program):
     assert_one_line(run("run", f"{program()}:ordinary"), "neither a generator function", "main, greet, native")
 
 
@@ -134,23 +136,23 @@ def test_an_ordinary_function_is_one_line_and_is_not_called(program):
     ("arguments", "why"),
     [([], "missing a required argument: 'name'"), (["a", "b", "c"], "too many positional arguments")],
 )
-def test_a_wrong_number_of_arguments_is_one_line(program, arguments, why):
+def test_a_wrong_number_of_arguments_is_reported_in_one_line(program, arguments, why):
     result = run("run", f"{program()}:greet", *arguments)
     assert_one_line(result, "greet(name, mark='!')", f"given {len(arguments)} arguments", why)
 
 
-def test_an_option_behind_the_file_is_told_where_it_belongs(program):
+def test_the_message_for_an_option_after_the_file_says_where_options_belong(program):
     assert_one_line(run("run", program(), "--trace"), "options come before FILE")
 
 
 @pytest.mark.parametrize("arguments", [[], ["run"], ["walk"], ["echo", "--port", "many"]])
-def test_what_is_no_command_is_refused_with_the_usage(arguments):
+def test_an_unknown_command_is_refused_with_the_usage(arguments):
     result = run(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("usage: minisched")
 
 
-def test_an_exception_of_the_program_is_a_traceback_and_status_1(program):
+def test_an_exception_of_the_program_prints_its_traceback_and_exits_with_1(program):
     result = run("run", program("def main():\n    yield\n    1 / 0\n"))
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("Traceback")
@@ -162,11 +164,11 @@ def test_the_exit_status_of_the_program_is_kept(program):
     assert run("run", program("def main():\n    yield\n    raise SystemExit(3)\n")).returncode == 3
 
 
-def test_the_version_is_told():
-    assert said(run("--version")) == f"minisched {__version__}\n"
+def test_the_version_is_printed():
+    assert output_of(run("--version")) == f"minisched {__version__}\n"
 
 
-# Ctrl-C.
+# Ctrl-C
 
 WAITS = """
 from minisched import Sleep, Spawn
@@ -187,7 +189,7 @@ def main():
 """
 
 
-def test_ctrl_c_runs_the_cleanup_and_is_status_130_without_a_word(program):
+def test_ctrl_c_runs_the_cleanup_and_exits_silently_with_130(program):
     with started("-m", "minisched", "run", program(WAITS.format(cleanup="print('main cleaned up')"))) as running:
         running.expect("ready\n")
         assert running.interrupt() == 130
@@ -202,10 +204,10 @@ def test_ctrl_c_does_not_hide_a_failure_of_the_cleanup(program):
         assert "ZeroDivisionError" in running.errors()
 
 
-# The echo server.
+# The echo server
 
 
-def test_echo_says_where_it_listens_and_sends_back_what_comes():
+def test_echo_prints_its_address_and_sends_data_back():
     with started("-m", "minisched", "echo", "--port", "0") as server:
         port = int(server.expect(r"^listening on 127\.0\.0\.1:(\d+); try: nc 127\.0\.0\.1 \1 \(Ctrl-C stops\)\n$")[1])
         with socket.create_connection(("127.0.0.1", port), timeout=20) as conn:
@@ -213,14 +215,14 @@ def test_echo_says_where_it_listens_and_sends_back_what_comes():
             assert conn.recv(100) == b"hello"
             assert server.interrupt() == 130
             assert conn.recv(100) == b""
-        waits, cut = server.errors().splitlines()  # the report, and nothing else
-        assert waits == "the server stops; 1 connection may take 3 s to end (a second signal stops at once)"
-        assert cut.startswith(
-            "the server has stopped; after 3 s of grace it cut 1 connection: echo-1 of ('127.0.0.1', "
+        stopping, cancelled = server.errors().splitlines()  # the report, and nothing else
+        assert stopping == "the server stops; 1 connection may take 3 s to finish (a second signal stops at once)"
+        assert cancelled.startswith(
+            "the server has stopped; after 3 s of grace it cancelled 1 connection: echo-1 of 127.0.0.1:"
         )
 
 
-def test_echo_at_a_unix_path_removes_it_at_the_end(tmp_path):
+def test_echo_removes_its_unix_path_at_the_end(tmp_path):
     path = tmp_path / "echo"
     with started("-m", "minisched", "echo", "--unix", path) as server:
         server.expect(f"^listening on {path}; try: nc -U {path}")
@@ -234,18 +236,18 @@ def test_echo_at_a_unix_path_removes_it_at_the_end(tmp_path):
     assert not path.exists()
 
 
-def test_echo_at_a_port_in_use_is_one_line():
+def test_echo_reports_a_port_in_use_in_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert_one_line(run("echo", "--port", port), f"127.0.0.1:{port}: Address already in use")
 
 
 @pytest.mark.parametrize("port", ["65536", "-1"])
-def test_echo_at_a_port_out_of_range_is_one_line(port):
+def test_echo_reports_a_port_out_of_range_in_one_line(port):
     assert_one_line(run("echo", "--port", port), f"port {port} is out of range")
 
 
-def test_echo_at_a_path_that_exists_is_one_line_and_leaves_it_alone(tmp_path):
+def test_echo_refuses_an_existing_path_in_one_line_and_does_not_change_it(tmp_path):
     path = tmp_path / "mine"
     path.write_text("kept")
     assert_one_line(run("echo", "--unix", path), f"{path}: Address already in use")

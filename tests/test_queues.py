@@ -1,4 +1,4 @@
-"""Queues and broadcasts: order, room, closing, and that no item is lost; in generator and in `async def` form."""
+"""Queues: FIFO order, room, closing, and no item is lost to a cancellation."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from collections import OrderedDict
 from contextlib import suppress
 
 import pytest
-from forms import add_async_forms, in_thread
+from forms import in_thread
+from sync_helpers import ended, getter, putter
 
 from minisched import (
     Broadcast,
     Cancel,
-    Cancelled,
     ClosedError,
-    CurrentTask,
     Deadlock,
     Join,
-    Missed,
     MoveOnAfter,
     Now,
     Primitive,
@@ -24,50 +22,20 @@ from minisched import (
     Sleep,
     Spawn,
     SyscallError,
-    TaskCancelled,
     WouldBlock,
     select,
 )
 from minisched.kernel import Kernel
-from minisched.queues import Feed
+from minisched.kernel.lifecycle import Lifecycle
+from minisched.sync.queues import Source
 from minisched.testing import check_syscall, run
-
-
-def getter(queue, log, count=1):
-    """Get items; log each, and how it ends, if that is not well."""
-    try:
-        for _ in range(count):
-            log.append((yield queue.get()))
-    except (Cancelled, ClosedError) as end:
-        log.append(type(end).__name__)
-        raise
-
-
-def putter(queue, log, *items):
-    """Put items; log each that was put, and how it ends, if that is not well."""
-    try:
-        for item in items:
-            yield queue.put(item)
-            log.append(f"put {item}")
-    except (Cancelled, ClosedError) as end:
-        log.append(type(end).__name__)
-        raise
-
-
-def ended(task):
-    """Wait for the end of a task, however it ends."""
-    try:
-        yield Join(task)
-    except (TaskCancelled, ClosedError):
-        pass
-
 
 # Order and room.
 
 
 @pytest.mark.parametrize("maxsize", [0, 1, 3, None])
 @pytest.mark.parametrize("getters_first", [False, True])
-def test_items_come_out_in_the_order_of_the_puts(maxsize, getters_first):
+def test_items_are_got_in_the_order_of_the_puts(maxsize, getters_first):
     queue, out = Queue(maxsize), []
 
     def main():
@@ -83,7 +51,7 @@ def test_items_come_out_in_the_order_of_the_puts(maxsize, getters_first):
     assert out == list(range(8)) and queue.qsize() == 0
 
 
-def test_an_unbounded_queue_has_room_for_all():
+def test_a_put_into_an_unbounded_queue_never_waits():
     queue = Queue()
 
     def main():
@@ -97,7 +65,7 @@ def test_an_unbounded_queue_has_room_for_all():
     assert run(main()) is True
 
 
-def test_a_bounded_queue_makes_its_putters_wait_until_there_is_room():
+def test_a_put_into_a_full_queue_waits_for_room():
     queue, log = Queue(2), []
 
     def main():
@@ -115,14 +83,14 @@ def test_a_bounded_queue_makes_its_putters_wait_until_there_is_room():
     assert log[-1] == "put d"
 
 
-def test_who_puts_while_others_wait_to_put_comes_after_them():
+def test_a_put_does_not_overtake_waiting_putters():
     queue, out = Queue(1), []
 
     def main():
         yield queue.put("a")
         yield Spawn(putter(queue, [], "b"))
         yield
-        assert (yield queue.get()) == "a"  # the putter of b has its room, before its turn
+        assert (yield queue.get()) == "a"  # hands its room to the putter of b, before that one's turn
         with pytest.raises(WouldBlock):
             queue.put_nowait("c")
         yield Spawn(getter(queue, out, 2))
@@ -130,6 +98,17 @@ def test_who_puts_while_others_wait_to_put_comes_after_them():
 
     run(main())
     assert out == ["b", "c"]
+
+
+def test_a_put_can_be_a_branch_of_select():
+    queue = Queue(1)
+
+    def main():
+        assert (yield select(Sleep(1), queue.put("a"))) == (1, None)
+        assert (yield select(Sleep(1), queue.put("b"))) == (0, None)
+        return (yield queue.get()), queue.qsize()
+
+    assert run(main()) == ("a", 0)
 
 
 def test_in_a_rendezvous_a_put_waits_for_a_get():
@@ -151,7 +130,7 @@ def test_in_a_rendezvous_a_put_waits_for_a_get():
     assert log == ["put a", "b"]
 
 
-def test_getters_get_in_the_order_of_their_coming_and_before_they_have_run():
+def test_waiting_getters_are_handed_items_in_fifo_order_before_their_turns():
     queue, out = Queue(), []
 
     def main():
@@ -161,8 +140,8 @@ def test_getters_get_in_the_order_of_their_coming_and_before_they_have_run():
         yield
         for item in "abc":
             queue.put_nowait(item)
-            assert queue.qsize() == 0  # handed over
-        with pytest.raises(WouldBlock, match="nothing to get from <Queue #1: 0 of inf items, 0 getting, 0 putting>"):
+            assert queue.qsize() == 0  # each item was handed over
+        with pytest.raises(WouldBlock, match="no item in <Queue #1: 0 of inf items, 0 getting, 0 putting>"):
             queue.get_nowait()
         for task in tasks:
             yield Join(task)
@@ -171,7 +150,7 @@ def test_getters_get_in_the_order_of_their_coming_and_before_they_have_run():
     assert out == [*"abc"]
 
 
-def test_one_putter_and_one_getter_take_turns_in_a_rendezvous():
+def test_a_putter_and_a_getter_alternate_in_a_rendezvous():
     queue, log = Queue(0), []
 
     def main():
@@ -182,16 +161,16 @@ def test_one_putter_and_one_getter_take_turns_in_a_rendezvous():
     assert log == ["put 1", 1, "put 2", 2]
 
 
-@pytest.mark.parametrize("maxsize", [-1, float("nan"), -0.5])
-def test_sizes_are_0_or_more(maxsize):
-    with pytest.raises(ValueError, match=rf"a queue is for 0 or more items, or None for any number, not {maxsize!r}"):
+@pytest.mark.parametrize("maxsize", [-1, float("nan"), float("-inf")])
+def test_a_negative_maxsize_raises_an_error(maxsize):
+    with pytest.raises(ValueError, match=f"maxsize is a number of items, 0 or more, or None .*, not {maxsize!r}"):
         Queue(maxsize)
 
 
 # The plain calls.
 
 
-def test_plain_calls_do_what_can_be_done_without_waiting():
+def test_plain_calls_raise_would_block_where_a_syscall_would_wait():
     queue = Queue(1)
 
     def main():
@@ -199,7 +178,7 @@ def test_plain_calls_do_what_can_be_done_without_waiting():
         with pytest.raises(WouldBlock, match="no room in <Queue unused: 1 of 1 items, 0 getting, 0 putting>"):
             queue.put_nowait("b")
         assert queue.get_nowait() == "a"
-        with pytest.raises(WouldBlock, match="nothing to get"):
+        with pytest.raises(WouldBlock, match="no item in"):
             queue.get_nowait()
         yield Spawn(putter(queue, [], "c", "d"))
         yield
@@ -208,12 +187,12 @@ def test_plain_calls_do_what_can_be_done_without_waiting():
     run(main())
 
 
-def test_plain_calls_meet_in_a_rendezvous_who_waits():
+def test_plain_calls_meet_waiting_tasks_in_a_rendezvous():
     queue, log = Queue(0), []
 
     def main():
         with pytest.raises(WouldBlock):
-            queue.put_nowait("nobody waits for it")
+            queue.put_nowait("without a getter")
         yield Spawn(getter(queue, log))
         yield
         queue.put_nowait("a")
@@ -225,7 +204,7 @@ def test_plain_calls_meet_in_a_rendezvous_who_waits():
     assert log == ["a", "put b"]
 
 
-def test_a_queue_may_be_filled_and_emptied_before_and_after_a_run_from_any_thread():
+def test_a_queue_can_be_filled_and_emptied_outside_of_a_run_from_any_thread():
     queue = Queue(2, "mail")
     queue.put_nowait("a")
     assert in_thread(queue.put_nowait, "b") is None
@@ -239,7 +218,7 @@ def test_a_queue_may_be_filled_and_emptied_before_and_after_a_run_from_any_threa
     assert repr(queue) == "<Queue mail: 0 of 2 items, 0 getting, 0 putting>"
 
 
-def test_plain_calls_from_another_thread_are_refused_while_a_run_uses_the_queue():
+def test_plain_calls_from_another_thread_raise_an_error_while_a_run_uses_the_queue():
     queue, broadcast = Queue(), Broadcast()
     calls = {"put_nowait": lambda: queue.put_nowait(1), "get_nowait": queue.get_nowait, "close": queue.close}
 
@@ -247,7 +226,7 @@ def test_plain_calls_from_another_thread_are_refused_while_a_run_uses_the_queue(
         queue.put_nowait("a")
         yield queue.get()
         queue.put_nowait("a")
-        idle, subscription = broadcast.subscribe(), broadcast.subscribe()  # the first is in no run
+        idle, subscription = broadcast.subscribe(), broadcast.subscribe()  # no run uses the first
         yield Spawn(getter(subscription, []), daemon=True)
         yield
         calls["get_nowait of a subscription"] = subscription.get_nowait
@@ -265,15 +244,15 @@ def test_plain_calls_from_another_thread_are_refused_while_a_run_uses_the_queue(
     run(main())
 
 
-def test_a_feed_of_ones_own_has_to_say_what_is_taken():
+def test_a_source_without_a_take_method_is_not_implemented():
     with pytest.raises(NotImplementedError):
-        Feed().get_nowait()
+        Source().get_nowait()
 
 
 # Closing.
 
 
-def test_getters_of_a_closed_queue_see_what_is_left_and_then_closed_error():
+def test_getters_of_a_closed_queue_receive_the_remaining_items_and_then_closed_error():
     queue = Queue(name="mail")
 
     def main():
@@ -291,7 +270,7 @@ def test_getters_of_a_closed_queue_see_what_is_left_and_then_closed_error():
     run(main())
 
 
-def test_nothing_is_put_into_a_closed_queue():
+def test_a_put_into_a_closed_queue_raises_closed_error():
     queue = Queue()
     queue.close()
     queue.close()
@@ -308,7 +287,7 @@ def test_nothing_is_put_into_a_closed_queue():
     assert queue.qsize() == 0
 
 
-def test_who_waits_when_the_queue_is_closed_gets_closed_error():
+def test_a_close_raises_closed_error_in_waiting_getters_and_putters():
     empty, full, log = Queue(), Queue(1), []
 
     def main():
@@ -331,26 +310,26 @@ def test_who_waits_when_the_queue_is_closed_gets_closed_error():
 
 
 @pytest.mark.parametrize("kind", ["getters", "putters", "subscribers"])
-def test_they_are_told_in_the_order_of_their_coming(kind):
+def test_a_close_wakes_waiters_in_fifo_order(kind):
     queue, log = Queue(0), []
-    feed = Broadcast().subscribe() if kind == "subscribers" else queue
+    source = Broadcast().subscribe() if kind == "subscribers" else queue
 
     def waiting(name):
         with pytest.raises(ClosedError):
-            yield queue.put(name) if kind == "putters" else feed.get()
+            yield queue.put(name) if kind == "putters" else source.get()
         log.append(name)
 
     def main():
         for name in "abc":
             yield Spawn(waiting(name))
         yield
-        feed.close()
+        source.close()
 
     run(main())
     assert log == [*"abc"]
 
 
-def test_an_item_that_was_handed_over_in_the_turn_of_the_close_has_come():
+def test_a_getter_keeps_an_item_that_was_handed_over_in_the_turn_of_the_close():
     queue, log = Queue(), []
 
     def main():
@@ -365,7 +344,7 @@ def test_an_item_that_was_handed_over_in_the_turn_of_the_close_has_come():
     assert log == ["a", "ClosedError"]
 
 
-def test_async_for_goes_on_until_the_queue_is_closed_and_empty():
+def test_async_for_ends_when_the_queue_is_closed_and_empty():
     queue, out = Queue(1), []
 
     async def consumer():
@@ -397,7 +376,7 @@ def test_for_each_calls_a_function_a_generator_function_or_an_async_def():
         out.append((item, await Now()))
 
     def function(item):
-        out.append((item, "at once"))
+        out.append((item, "without a wait"))
 
     def main():
         for number, work in enumerate((generator_function, async_def, function)):
@@ -408,11 +387,11 @@ def test_for_each_calls_a_function_a_generator_function_or_an_async_def():
             assert (yield from queue.for_each(work)) is None
 
     run(main())
-    assert out == [("a0", 1), ("b0", 2), ("a1", 3), ("b1", 4), ("a2", "at once"), ("b2", "at once")]
+    assert out == [("a0", 1), ("b0", 2), ("a1", 3), ("b1", 4), ("a2", "without a wait"), ("b2", "without a wait")]
 
 
-@pytest.mark.parametrize("error", [ValueError("v"), ClosedError("another's")])
-def test_for_each_raises_what_the_work_raises_and_may_be_called_again(error):
+@pytest.mark.parametrize("error", [ValueError("v"), ClosedError("of another queue")])
+def test_for_each_passes_errors_of_the_work_and_can_be_called_again(error):
     queue, out = Queue(), []
 
     def work(item):
@@ -432,6 +411,20 @@ def test_for_each_raises_what_the_work_raises_and_may_be_called_again(error):
 
     run(main())
     assert out == ["a", "c"]
+
+
+def test_for_each_yields_a_syscall_that_the_work_returns():
+    queue, after = Queue(), []
+
+    def main():
+        for seconds in (1, 2):
+            queue.put_nowait(seconds)
+        queue.close()
+        yield from queue.for_each(Sleep)
+        after.append((yield Now()))
+
+    run(main())
+    assert after == [3]
 
 
 # Cancellation.
@@ -454,21 +447,16 @@ def waiting_to_meet():
 
 
 def take_if_any(queue):
-    with suppress(WouldBlock):  # who was to put it has been cancelled
+    with suppress(WouldBlock):  # the putter has been cancelled
         queue.get_nowait()
 
 
-def waiting_for_news():
-    broadcast = Broadcast()
-    return broadcast.subscribe().get(), lambda: broadcast.publish("news")
-
-
-@pytest.mark.parametrize("make", [waiting_to_get, waiting_to_put, waiting_to_meet, waiting_for_news])
-def test_each_wait_passes_the_battery(make):
+@pytest.mark.parametrize("make", [waiting_to_get, waiting_to_put, waiting_to_meet])
+def test_each_wait_passes_the_conformance_test(make):
     check_syscall(make)
 
 
-def test_a_cancelled_getter_takes_nothing():
+def test_a_cancelled_getter_takes_no_item():
     queue, log = Queue(), []
 
     def main():
@@ -483,7 +471,7 @@ def test_a_cancelled_getter_takes_nothing():
     assert log == ["Cancelled", "a"]
 
 
-def test_a_getter_that_was_handed_an_item_and_is_cancelled_in_the_same_turn_has_it():
+def test_a_getter_that_is_cancelled_in_the_turn_of_the_hand_over_keeps_the_item():
     queue, log = Queue(), []
 
     def main():
@@ -499,7 +487,7 @@ def test_a_getter_that_was_handed_an_item_and_is_cancelled_in_the_same_turn_has_
 
 
 @pytest.mark.parametrize("maxsize", [0, 1])
-def test_the_item_of_a_cancelled_putter_was_never_in_the_queue(maxsize):
+def test_the_item_of_a_cancelled_putter_is_not_put(maxsize):
     queue, log = Queue(maxsize), []
 
     def main():
@@ -520,7 +508,7 @@ def test_the_item_of_a_cancelled_putter_was_never_in_the_queue(maxsize):
 
 
 @pytest.mark.parametrize("maxsize", [0, 1])
-def test_a_putter_whose_item_was_taken_and_who_is_cancelled_in_the_same_turn_has_put_it(maxsize):
+def test_a_putter_that_is_cancelled_in_the_turn_in_which_its_item_is_taken_has_put_it(maxsize):
     queue, log = Queue(maxsize), []
 
     def main():
@@ -542,7 +530,7 @@ def test_a_putter_whose_item_was_taken_and_who_is_cancelled_in_the_same_turn_has
 
 
 @pytest.mark.parametrize("maxsize", [0, 1, 2, None])
-def test_whoever_is_cancelled_items_in_are_items_out(maxsize):
+def test_cancellations_neither_lose_nor_duplicate_items(maxsize):
     queue, log_in, log_out, got = Queue(maxsize), [], [], []
 
     def main():
@@ -565,13 +553,13 @@ def test_whoever_is_cancelled_items_in_are_items_out(maxsize):
             got.append(queue.get_nowait())
 
     run(main())
-    put = [int(said.split()[1]) for said in log_in if said != "Cancelled"]
+    put = [int(entry.split()[1]) for entry in log_in if entry != "Cancelled"]
     taken = [item for item in log_out if item != "Cancelled"] + got
     assert sorted(put) == sorted(taken) and len(put) > 10
     assert repr(queue).endswith("0 getting, 0 putting>")
 
 
-def test_a_queue_that_nobody_feeds_is_a_deadlock():
+def test_a_get_from_a_queue_without_putters_is_a_deadlock():
     queue = Queue(name="mail")
 
     def main():
@@ -585,7 +573,7 @@ def test_a_queue_that_nobody_feeds_is_a_deadlock():
 
 
 class Counting:
-    """A waiter that counts how often anybody was woken."""
+    """A waiter that counts the wake-ups of all waiters."""
 
     task, woken = None, 0
 
@@ -595,242 +583,189 @@ class Counting:
     throw = resume
 
 
-@pytest.mark.parametrize("line", ["waiters", "putters"])
-def test_a_hundred_thousand_waiters_are_woken_one_by_one_from_the_front_of_an_ordered_dict(line):
-    queue, count = Queue(0), 100_000
-    queue.join_run(Kernel(lambda task, error: None))
+@pytest.mark.parametrize("count", [1_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("queue_of", ["waiters", "putters"])
+def test_many_waiters_are_woken_one_by_one_from_the_front_of_an_ordered_dict(queue_of, count):
+    queue = Queue(0)
+    queue.bind(Kernel(Lifecycle))
     Counting.woken = 0
-    waiters = getattr(queue, line)
+    waiters = getattr(queue, queue_of)
     waiters.update((Counting(), number) for number in range(count))
     for number in range(count):
-        if line == "putters":
+        if queue_of == "putters":
             assert queue.get_nowait() == number
         else:
             queue.put_nowait(number)
     assert Counting.woken == count and not waiters
-    assert type(waiters) is OrderedDict  # a plain dict looks for its first item beyond all that were taken: O(n) each
+    assert type(waiters) is OrderedDict  # a plain dict would search for its first item: O(n) each
 
 
-def test_every_primitive_has_its_waiters_in_an_ordered_dict():
-    assert type(Primitive().waiters) is OrderedDict  # as above
+def test_every_primitive_keeps_its_waiters_in_an_ordered_dict():
+    assert type(Primitive().waiters) is OrderedDict  # for the same reason
 
 
-# Broadcasts.
+# The work on the items.
 
 
-def test_each_subscriber_sees_each_item_from_its_subscription_on():
-    broadcast, logs = Broadcast(), [[], [], []]
+def test_join_returns_at_once_if_nothing_was_put():
+    def main():
+        yield Queue().join()
+        return (yield Now())
+
+    assert run(main()) == 0
+
+
+@pytest.mark.parametrize("maxsize", [0, 1, None])
+def test_join_waits_for_a_task_done_for_each_item(maxsize):
+    queue = Queue(maxsize)
+
+    def worker():
+        while True:
+            yield queue.get()
+            yield Sleep(1)
+            queue.task_done()
 
     def main():
-        broadcast.publish("nobody sees it")
-        yield Spawn(getter(broadcast.subscribe(), logs[0], 4))
-        yield Spawn(getter(broadcast.subscribe("second"), logs[1], 4))
-        yield
-        broadcast.publish("a")  # to both, who wait
-        broadcast.publish("b")  # to nobody: they have not had their turn
-        late = broadcast.subscribe()
+        yield Spawn(worker(), daemon=True)
+        yield from putter(queue, [], *range(4))
+        yield queue.join()
+        return (yield Now()), queue.unfinished
+
+    assert run(main()) == (4, 0)
+
+
+def test_the_item_of_a_waiting_putter_does_not_count():
+    queue = Queue(1)
+
+    def main():
+        yield queue.put("a")
+        task = yield Spawn(putter(queue, [], "b"))
         yield Sleep(1)
-        broadcast.publish("c")
-        yield Spawn(getter(late, logs[2], 2))
-        yield Sleep(1)
-        broadcast.publish("d")
-
-    run(main())
-    assert logs == [[*"abcd"], [*"abcd"], [*"cd"]]
-
-
-def test_a_slow_subscriber_is_told_once_how_many_it_missed_and_goes_on_with_the_oldest_kept():
-    broadcast = Broadcast(3)
-    slow, quick = broadcast.subscribe(), broadcast.subscribe()
-
-    def main():
-        for number in range(5):
-            broadcast.publish(number)
-            assert (yield quick.get()) == number
-        with pytest.raises(Missed, match="2 items came and went unseen") as caught:
-            yield slow.get()
-        assert caught.value.count == 2
-        assert [(yield slow.get()), slow.get_nowait(), (yield slow.get())] == [2, 3, 4]
-        with pytest.raises(WouldBlock):
-            slow.get_nowait()
-        for number in range(4):
-            broadcast.publish(number)
-        with pytest.raises(Missed, match="1 items"):
-            slow.get_nowait()
-        broadcast.publish(4)
-        with pytest.raises(Missed, match="1 items"):
-            yield slow.get()
-        assert slow.get_nowait() == 2
-
-    run(main())
-
-
-def test_a_broadcast_keeps_as_many_items_as_it_is_told():
-    broadcast = Broadcast(2)
-    subscription = broadcast.subscribe()
-    broadcast.publish("a")
-    broadcast.publish("b")
-    assert (subscription.get_nowait(), subscription.get_nowait()) == ("a", "b")
-    for size in 0, -1:
-        with pytest.raises(ValueError, match=f"a broadcast keeps one item or more, not {size!r}"):
-            Broadcast(size)
-
-
-def test_two_who_wait_at_one_subscription_share_its_items():
-    broadcast, log = Broadcast(), []
-    subscription = broadcast.subscribe()
-
-    def main():
-        yield Spawn(getter(subscription, log))
-        yield Spawn(getter(subscription, log))
-        yield
-        broadcast.publish("a")
-        assert repr(subscription) == "<Subscription #1: 1 waiting>"
-        broadcast.publish("b")
-        yield
-
-    run(main())
-    assert log == ["a", "b"]
-
-
-def test_subscribers_of_a_closed_broadcast_see_what_is_left_and_then_closed_error():
-    broadcast, log = Broadcast(), []
-
-    def main():
-        behind = broadcast.subscribe()
-        waiting = []
-        with broadcast.subscribe() as subscription:
-            for _ in range(2):
-                waiting.append((yield Spawn(getter(subscription, log), keep=True)))
-            yield
-            broadcast.publish("a")
-            broadcast.close()
-            broadcast.close()
-            yield Join(waiting[0])
-            with pytest.raises(ClosedError, match="the broadcast is closed"):
-                yield Join(waiting[1])
-        with pytest.raises(ClosedError, match="the broadcast is closed"):
-            broadcast.publish("b")
-        assert (yield behind.get()) == "a"
-        for subscription in behind, broadcast.subscribe():
-            with pytest.raises(ClosedError, match="the broadcast is closed"):
-                yield subscription.get()
-
-    run(main())
-    assert log == ["a", "ClosedError"]
-
-
-def test_who_has_unsubscribed_sees_no_more_and_is_forgotten():
-    broadcast, log = Broadcast(), []
-
-    def main():
-        with broadcast.subscribe() as subscription:
-            task = yield Spawn(getter(subscription, log), keep=True)
-            yield
-            assert list(broadcast.subscriptions) == [subscription]
-            broadcast.publish("a")
-            broadcast.publish("b")
-        assert not broadcast.subscriptions
-        subscription.close()
+        assert queue.unfinished == 1
+        queue.get_nowait()
+        assert queue.unfinished == 2  # the putter's item has moved up
+        queue.task_done()
+        queue.task_done()
+        yield queue.join()
         yield Join(task)
-        with pytest.raises(ClosedError, match="the subscription is closed"):
-            yield subscription.get()
-        other = broadcast.subscribe()
-        task = yield Spawn(getter(other, log), keep=True)
-        yield
-        other.close()
-        with pytest.raises(ClosedError, match="the subscription is closed"):
-            yield Join(task)
 
     run(main())
-    assert log == ["a", "ClosedError"]
 
 
-def test_a_cancelled_subscriber_has_seen_nothing_or_what_it_was_given():
-    broadcast, log = Broadcast(), []
-    subscription = broadcast.subscribe()
+def test_the_last_task_done_wakes_all_joiners_in_fifo_order():
+    queue, log = Queue(), []
+
+    def joiner(name):
+        yield queue.join()
+        log.append(name)
 
     def main():
-        first = yield Spawn(getter(subscription, log, 2))
-        yield
-        first.kernel.cancel(first)
-        broadcast.publish("a")
-        yield from ended(first)
-        second = yield Spawn(getter(subscription, log, 9))
+        queue.put_nowait("item")
+        queue.put_nowait("item")
+        for name in "abc":
+            yield Spawn(joiner(name))
         yield Sleep(1)
-        broadcast.publish("b")
-        second.kernel.cancel(second)
-        broadcast.publish("c")
-        yield from ended(second)
-        return (yield subscription.get())
-
-    assert run(main()) == "c"
-    assert log == ["Cancelled", "a", "b", "Cancelled"]
-
-
-def test_async_for_and_for_each_over_a_subscription_end_with_missed_and_can_go_on():
-    broadcast, seen = Broadcast(2), []
-
-    async def by_async_for(subscription):
-        async for item in subscription:
-            seen.append(item)
-
-    async def by_for_each(subscription):
-        await subscription.for_each(seen.append)
-
-    async def reader(loop):
-        subscription = broadcast.subscribe()
-        await Sleep(1)
-        with pytest.raises(Missed):
-            await loop(subscription)
-        await loop(subscription)
-        seen.append("end")
-
-    async def main():
-        for loop in by_async_for, by_for_each:
-            await Spawn(reader(loop))
-        await Sleep(0)
-        for item in "abc":
-            broadcast.publish(item)
-        await Sleep(2)
-        broadcast.publish("d")
-        broadcast.close()
+        queue.task_done()
+        yield Sleep(1)
+        assert log == [] and repr(queue).endswith("0 getting, 0 putting>")
+        queue.task_done()
 
     run(main())
-    assert seen == [*"bbccdd", "end", "end"]
+    assert log == ["a", "b", "c"]
 
 
-def test_one_of_several_waits_may_be_that_for_news():
-    broadcast = Broadcast(1)
-    subscription = broadcast.subscribe()
+def test_a_joiner_that_was_woken_goes_on_although_an_item_is_put_in_the_same_turn():
+    queue = Queue()
 
-    def main():
-        assert (yield select(subscription.get(), Sleep(1))) == (1, None)
-        broadcast.publish("a")
-        broadcast.publish("b")
-        with pytest.raises(Missed):
-            yield select(subscription.get(), Sleep(1))
-        assert (yield select(Sleep(1), subscription.get())) == (1, "b")
-        broadcast.close()
-        with pytest.raises(ClosedError):
-            yield select(Sleep(1), subscription.get())
-        return (yield Now()), (yield CurrentTask()).state
-
-    assert run(main()) == (1, "running")
-
-
-def test_work_may_return_a_syscall_which_is_then_done():
-    queue, after = Queue(), []
+    def joiner():
+        yield queue.join()
+        return (yield Now())
 
     def main():
-        for seconds in (1, 2):
-            queue.put_nowait(seconds)
+        queue.put_nowait("first")
+        task = yield Spawn(joiner())
+        yield Sleep(1)
+        queue.task_done()
+        queue.put_nowait("second")
+        return (yield Join(task))
+
+    assert run(main()) == 1
+
+
+def test_too_many_task_dones_are_an_error_and_change_nothing():
+    queue = Queue(name="jobs")
+    with pytest.raises(ValueError, match=r"task_done of <Queue jobs: .*> was called more often than items were put"):
+        queue.task_done()
+    queue.put_nowait("item")
+    queue.task_done()
+    with pytest.raises(ValueError, match="more often"):
+        queue.task_done()
+    assert queue.unfinished == 0
+
+
+def test_a_closed_queue_is_joined_when_the_work_on_its_items_is_done():
+    queue = Queue()
+
+    def joiner():
+        yield queue.join()
+        return (yield Now())
+
+    def main():
+        queue.put_nowait("item")
+        task = yield Spawn(joiner())
+        yield Sleep(1)
         queue.close()
-        yield from queue.for_each(Sleep)
-        after.append((yield Now()))
+        with pytest.raises(ClosedError):
+            queue.put_nowait("refused")
+        yield Sleep(1)
+        assert (yield queue.get()) == "item" and task.state == "parked"
+        queue.task_done()
+        return (yield Join(task))
+
+    assert run(main()) == 2
+
+
+def test_a_join_can_be_a_branch_and_a_cancelled_one_leaves_no_waiter():
+    queue = Queue()
+
+    def main():
+        assert (yield select(Sleep(1), queue.join())) == (1, None)
+        queue.put_nowait("item")
+        assert (yield select(queue.join(), queue.join(), Sleep(1))) == (2, None)
+        with (yield MoveOnAfter(1)) as scope:
+            yield queue.join()
+        return scope.cancelled_caught, len(queue.joiners)
+
+    assert run(main()) == (True, 0)
+
+
+def waiting_to_join():
+    queue = Queue()
+    queue.put_nowait("item")
+    return queue.join(), lambda: queue.task_done() if queue.unfinished else None
+
+
+def test_the_wait_for_the_work_passes_the_conformance_test():
+    check_syscall(waiting_to_join)
+
+
+def test_task_done_in_another_thread_is_an_error_and_a_queue_with_joiners_belongs_to_its_run():
+    queue = Queue()
+
+    def other():
+        with pytest.raises(SyscallError, match="in use in another run"):
+            yield queue.get()
+
+    def joiner():
+        yield queue.join()
+
+    def main():
+        queue.put_nowait("item")
+        yield Spawn(joiner())
+        yield Sleep(1)
+        error = in_thread(queue.task_done)
+        assert isinstance(error, SyscallError) and "in another thread" in str(error)
+        assert in_thread(lambda: run(other())) is None
+        queue.task_done()
 
     run(main())
-    assert after == [3]
-
-
-add_async_forms(globals())

@@ -1,13 +1,15 @@
-"""What the documents tell the reader to do works: their commands, and their Python listings.
+"""The commands and the Python listings of the documents work.
 
-A listing is a fenced block; an HTML comment on the line before says what it is:
-- ```python: it is run, after the ones before it in the same document;
-- ```python with `<!-- runs until Ctrl-C -->`: an echo server at port 7777, which stands alone;
-- ```python with `<!-- from PATH -->`: these lines stand in that file;
-- any other with `<!-- prints -->`: what the Python listing before it prints;
-- any other with `<!-- printed by COMMAND -->`: what that prints, `minisched` or `python` with its arguments;
+A listing is a fenced block. An HTML comment on the line before gives its kind:
+- ```python: the test runs it, after the Python listings before it in the same document;
+- ```python with `<!-- runs until Ctrl-C -->`: an echo server at port 7777, independent of other listings;
+- ```python with `<!-- from PATH -->`: an excerpt of that file;
+- any other with `<!-- prints -->`: the output of the Python listing before it;
+- any other with `<!-- printed by COMMAND -->`: the output of `minisched` or `python` with the given arguments;
 - ```sh: commands. The first two of README.md set up the echo server and the tests; those of the demos are run
   where the project is installed.
+
+`python -m tests.tables --update` renews the printed listings of README.md and ARCHITECTURE.md.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import contextlib
 import io
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -27,20 +30,18 @@ from typing import NamedTuple
 
 import pytest
 from programs import finished
+from tables import LISTING
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     *("README.md", "ARCHITECTURE.md", "demos/lessons/README.md", "demos/lessons/README.ko.md"),
-    *("demos/extend/README.md", "demos/stages/README.md", "demos/policies/README.md"),
+    *("demos/extend/README.md", "demos/stages/README.md", "demos/policies/README.md", "demos/keyvalue/README.md"),
 )
-LISTING = re.compile(
-    r"^(?:<!-- *(?P<what>.*?) *-->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
-)
-SECONDS = 300  # for what should take a few
+SECONDS = 300  # for a command that should take a few
 
 
 class Listing(NamedTuple):
-    """A fenced block, and what the comment before it says."""
+    """A fenced block, and the comment before it."""
 
     language: str
     what: str
@@ -53,7 +54,7 @@ def listings(document: str) -> list[Listing]:
 
 
 def commands() -> list[str]:
-    """Return the commands of README.md, with what is continued on a line of its own put back."""
+    """Return the commands of README.md, each on one line."""
     blocks = [listing.text.replace("\\\n", "") for listing in listings("README.md") if listing.language == "sh"]
     return [line for block in blocks for line in block.splitlines() if line and not line.startswith("#")]
 
@@ -72,22 +73,26 @@ def test_the_readme_begins_with_the_echo_server_and_the_tests():
     assert second.startswith("python3 -m venv .venv && ") and second.endswith(".venv/bin/pytest")
 
 
-def test_pre_commit_has_the_tools_of_ci():
+def test_pre_commit_has_the_versions_of_ci():
     tools = re.findall(r"^\S+==\S+$", (ROOT / ".ci" / "tools.txt").read_text(encoding="utf-8"), re.MULTILINE)
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
-    assert tools and {*re.findall(r'"([^"]+==[^"]+)"', hooks)} == {*tools}
+    assert {*re.findall(r'"([^"]+==[^"]+)"', hooks)} == {
+        tool for tool in tools if not tool.startswith(("mypy==", "pdoc=="))
+    }
 
 
 # The listings.
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_python_listings_run_and_print_what_the_document_says(document):
+def test_the_python_listings_run_and_print_the_listings_after_them(document):
     names: dict[str, object] = {"__name__": "__main__"}
     printed = ""
+    if document.startswith("demos/lessons/") and not hasattr(select, "epoll"):
+        pytest.skip("without epoll, a read of a regular file waits first, which gives other tasks more turns")
     for number, listing in enumerate(listings(document), 1):
         if listing.what == "prints":
-            assert printed.rstrip() == listing.text.rstrip(), f"what listing {number - 1} of {document} prints"
+            assert printed.rstrip() == listing.text.rstrip(), f"the output of listing {number - 1} of {document}"
         elif listing.language == "python" and not listing.what:
             with contextlib.redirect_stdout(io.StringIO()) as out:
                 exec(compile(listing.text, f"<listing {number} of {document}>", "exec"), names)
@@ -95,15 +100,16 @@ def test_the_python_listings_run_and_print_what_the_document_says(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_excerpts_stand_in_the_files_they_are_from(document):
+def test_the_excerpts_of_a_document_stand_in_their_files(document):
     for listing in listings(document):
         if listing.what.startswith("from "):
             source = (ROOT / listing.what.removeprefix("from ")).read_text(encoding="utf-8")
             assert flat(listing.text) in flat(source), f"{listing.what}:\n{listing.text}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_what_a_command_prints_is_what_the_document_says(document):
+def test_a_printed_listing_is_the_output_of_its_command(document):
     for listing in listings(document):
         if listing.what.startswith("printed by "):
             _, _, program, *arguments = listing.what.split()
@@ -116,30 +122,33 @@ def flat(text: str) -> str:
     return "\n" + "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
 
 
-def test_a_comment_before_a_listing_is_one_that_is_understood():
+def test_every_comment_before_a_listing_has_a_known_kind():
     known = re.compile(r"|prints|printed by (minisched|python) [\w./ -]+|runs until Ctrl-C|from [\w./-]+")
     assert not [x.what for document in DOCUMENTS for x in listings(document) if not known.fullmatch(x.what)]
 
 
+@pytest.mark.slow
 def test_the_readmes_echo_server_echoes_and_ends_with_ctrl_c():
     (server,) = (listing.text for listing in listings("README.md") if listing.what == "runs until Ctrl-C")
     assert server.count("7777") == 1
-    # The listing prints nothing, so what it listens at is said by the syscall.
+    # The listing prints nothing, so the syscall prints the address.
     program = f"""
-from minisched import Listen
-def handle(self, kernel, task, handle=Listen.handle):
-    listener = handle(self, kernel, task)
-    print("listening on %s:%s" % listener.address, flush=True)
-    return listener
-Listen.handle = handle
+from minisched.net.network import ListenAll
+def handle(self, kernel, task, handle=ListenAll.handle):
+    listeners = handle(self, kernel, task)
+    print("listening on %s:%s" % listeners[0].address, flush=True)
+    return listeners
+ListenAll.handle = handle
 {server.replace("7777", "0")}"""
     with Server([sys.executable, "-c", program], ROOT, dict(os.environ)) as running:
         assert running.echoes(b"hello")
-        assert running.interrupted() == -signal.SIGINT
-    assert running.errors.rstrip().endswith("KeyboardInterrupt")
+        assert running.interrupted() == 130
+    assert running.errors == ""
 
 
-@pytest.mark.parametrize("document", [document for document in DOCUMENTS if document.startswith("demos/")])
+# The Korean document has the commands of the English one: see test_lessons.
+@pytest.mark.slow
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name[:6] == "demos/" and name[-6:] != ".ko.md"])
 def test_the_commands_of_the_demos_succeed(document, tmp_path):
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
@@ -170,7 +179,7 @@ def clone(tmp_path_factory):
 
 @pytest.fixture
 def environment(tmp_path):
-    """Return the environment of somebody who has just come: where programs are, and how pip reaches its index."""
+    """Return the environment of a new user: the path of programs, and the settings of pip."""
     names = [name for name in os.environ if name.startswith("PIP_") or name.upper().endswith("_PROXY")]
     kept = {name: os.environ[name] for name in ["PATH", *names]}
     config = Path.home() / ".config" / "pip" / "pip.conf"
@@ -181,7 +190,7 @@ def environment(tmp_path):
 
 @pytest.mark.slow
 def test_the_first_command_starts_an_echo_server_that_ctrl_c_ends(clone, environment):
-    command = f"{commands()[0]} --port 0"  # 7777 may be taken, where the tests run
+    command = f"{commands()[0]} --port 0"  # 7777 may be in use on the machine of the tests
     with Server(["bash", "-c", command], clone, environment) as running:
         assert running.echoes(b"hello")
         assert running.interrupted() == 130
@@ -190,7 +199,7 @@ def test_the_first_command_starts_an_echo_server_that_ctrl_c_ends(clone, environ
 
 @pytest.mark.slow
 def test_the_second_command_runs_the_tests(clone, environment):
-    # Not all: this test would run itself, for ever; and CI runs the command in full, in a fresh copy for each Python.
+    # Not all tests: this one would run itself. CI runs the whole command, in a fresh copy for each Python.
     environment["PYTEST_ADDOPTS"] = "-m 'not slow' -k 'test_kernel or test_loop or test_report'"
     assert re.search(r"\b\d+ passed\b", succeed(commands()[1], clone, environment))
 
@@ -199,12 +208,11 @@ def test_the_second_command_runs_the_tests(clone, environment):
 def test_every_other_command_of_the_readme_succeeds(clone, environment):
     set_up = commands()[1].removesuffix(" && .venv/bin/pytest")
     for command in [set_up, *commands()[2:]]:
-        if ".ci/run" not in command:  # which runs this test
-            succeed(command, clone, environment)
+        succeed(command, clone, environment)
 
 
 def succeed(command: str, folder: Path, environment: dict[str, str]) -> str:
-    """Run a shell command; return what it prints."""
+    """Run a shell command; return its output."""
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, timeout=SECONDS,
@@ -214,7 +222,7 @@ def succeed(command: str, folder: Path, environment: dict[str, str]) -> str:
 
 
 class Server:
-    """An echo server in a process group of its own, as on a terminal, which says where it is listening."""
+    """An echo server in a process group of its own, as on a terminal, which prints its address."""
 
     def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -242,14 +250,14 @@ class Server:
             self.process.communicate()
 
     def find_address(self) -> tuple[str, int]:
-        """Read what the server prints until it says where it listens."""
+        """Read the output of the server until it prints its address."""
         for line in self.process.stdout:
-            if found := re.search(r"listening on (\S+):(\d+)", line):
-                return found[1], int(found[2])
-        raise AssertionError(f"it ended before it listened: {self.process.stderr.read()}")
+            if address := re.search(r"listening on (\S+):(\d+)", line):
+                return address[1], int(address[2])
+        raise AssertionError(f"the server ended before it listened: {self.process.stderr.read()}")
 
     def echoes(self, data: bytes) -> bool:
-        """Return whether a client gets back what it sends."""
+        """Return whether a client receives the bytes that it sends."""
         with socket.create_connection(self.address, timeout=SECONDS) as client:
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)

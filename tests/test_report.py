@@ -1,18 +1,18 @@
-"""What is said of a task: its stack, who it waits for, a cycle."""
+"""Descriptions of tasks and of deadlocks: stacks, blockers, cycles."""
 
 from __future__ import annotations
 
 import pytest
 
 from minisched import CurrentTask, Deadlock, Event, Join, Lock, Pause, Sleep, Spawn, Syscall, gather
-from minisched.family import ended
 from minisched.kernel import Kernel
-from minisched.report import cycle, label, stack
+from minisched.kernel.lifecycle import Lifecycle
+from minisched.lab.report import cycle, label, stack
 from minisched.testing import run
 
 
 class WaitFor(Syscall[None]):
-    """Waits for other tasks, as a lock waits for its owner."""
+    """Wait for other tasks, as a waiter of a lock waits for its owner."""
 
     __slots__ = ("tasks",)
 
@@ -32,13 +32,13 @@ def waiting(calls):
     def body(call):
         yield call
 
-    kernel = Kernel(ended)
+    kernel = Kernel(Lifecycle)
     tasks = [kernel.spawn(body(call), f"t{number}") for number, call in enumerate(calls)]
     kernel.turns(10_000)
     return tasks
 
 
-def test_a_ring_of_tasks_that_wait_for_each_other_is_found():
+def test_a_cycle_of_tasks_that_wait_for_each_other_is_found():
     calls = [WaitFor() for _ in range(5)]
     tasks = waiting(calls)
     for waits, blocker in [(0, 1), (1, 2), (2, 3), (3, 1), (4, 0)]:
@@ -46,7 +46,7 @@ def test_a_ring_of_tasks_that_wait_for_each_other_is_found():
     assert [task.name for task in cycle(tasks, {})] == ["t1", "t2", "t3"]
 
 
-def test_where_two_wait_for_the_same_there_is_no_ring():
+def test_two_tasks_that_wait_for_the_same_one_do_not_form_a_cycle():
     calls = [WaitFor() for _ in range(4)]
     tasks = waiting(calls)
     for waits, blocker in [(0, 1), (0, 2), (1, 3), (2, 3)]:
@@ -54,7 +54,7 @@ def test_where_two_wait_for_the_same_there_is_no_ring():
     assert cycle(tasks, {}) == []
 
 
-def test_a_ring_of_thousands_is_found_without_recursion():
+def test_a_cycle_of_thousands_is_found_without_recursion():
     calls = [WaitFor() for _ in range(3000)]
     tasks = waiting(calls)
     for number, call in enumerate(calls):
@@ -118,14 +118,14 @@ def test_a_deadlock_of_locks_names_their_owners_and_the_cycle():
 
     assert report_of(main()) == [
         "2 parked, none ready, no deadline, and nothing outside can wake any of them",
-        "  0 main waits for its children, its body being over",
+        "  0 main waits for its children, its body has ended",
         "  0.0 Ada waits in Acquire(<Lock right: held by task 'Grace', 1 waiting>), for 0.1 Grace",
         "  0.1 Grace waits in Acquire(<Lock left: held by task 'Ada', 1 waiting>), for 0.0 Ada",
         "  a cycle: 0.0 Ada -> 0.1 Grace -> 0.0 Ada",
     ]
 
 
-def test_the_report_names_a_few_of_those_who_are_waited_for_and_says_when_one_has_no_body_any_more():
+def test_the_report_names_at_most_four_blockers_and_marks_those_whose_body_has_ended():
     event = Event("never")
 
     def child():
@@ -140,7 +140,7 @@ def test_the_report_names_a_few_of_those_who_are_waited_for_and_says_when_one_ha
         yield Join(one)
 
     lines = report_of(main())
-    assert "  0 main waits in Join(parent), for 0.0 parent (its body is over)" in lines
+    assert "  0 main waits in Join(parent), for 0.0 parent (its body has ended)" in lines
     (many,) = (line for line in lines if line.startswith("  0.1 many"))
     assert many.endswith(", for 0.1.0 child, 0.1.1 child, 0.1.2 child, 0.1.3 child and 2 more")
 
@@ -159,7 +159,7 @@ def test_a_cycle_through_a_group_and_a_lock_is_found():
     assert report_of(main())[-1] == "  a cycle: 0 main -> 0.0 child -> 0 main"
 
 
-def test_the_stack_of_a_task_follows_its_yield_from():
+def test_the_report_shows_the_lines_of_the_yield_from_chain():
     event = Event()
 
     def inner():
@@ -172,3 +172,80 @@ def test_the_stack_of_a_task_follows_its_yield_from():
         run(main())
     frames = [line.strip().partition(" (")[0] for line in str(caught.value).splitlines() if line.startswith("    ")]
     assert [name.rpartition(".")[2] for name in frames] == ["main", "inner"]
+
+
+def test_the_report_shows_no_frames_of_the_package():
+    event = Event()
+
+    def child():
+        yield event.wait()
+
+    def main():
+        yield from gather(child())
+
+    with pytest.raises(Deadlock) as caught:
+        run(main())
+    frames = [line.strip() for line in str(caught.value).splitlines() if line.startswith("    ")]
+    assert [frame.partition(" (")[0].rpartition(".")[2] for frame in frames] == ["main", "child"]
+    assert all(__file__ in frame for frame in frames)
+
+
+class Unprintable(WaitFor):
+    __slots__ = ()
+
+    def __repr__(self):
+        raise ZeroDivisionError("in a repr")
+
+
+def test_a_syscall_whose_repr_fails_does_not_hide_the_deadlock():
+    def main():
+        yield Unprintable()
+
+    assert report_of(main())[1:] == [
+        "  0 main waits in <Unprintable, whose __repr__ raised ZeroDivisionError: in a repr>"
+    ]
+
+
+class Puzzled(WaitFor):
+    __slots__ = ()
+
+    def blockers(self):
+        if self.tasks:
+            return self.tasks
+        raise ZeroDivisionError("in blockers")
+
+    def __repr__(self):
+        return "Puzzled()"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "text"),
+    [
+        ((), ", whose `blockers` raised ZeroDivisionError: in blockers"),
+        ((5, None), ", whose `blockers` returned [5, None]"),
+        ((Unprintable(),), ", whose `blockers` returned <list, whose __repr__ raised ZeroDivisionError: in a repr>"),
+    ],
+)
+def test_a_syscall_whose_blockers_fail_does_not_hide_the_deadlock(tasks, text):
+    def main():
+        yield Puzzled(*tasks)
+
+    (line,) = report_of(main())[1:]
+    assert line == f"  0 main waits in Puzzled(){text}"
+
+
+@pytest.mark.parametrize(
+    ("depth", "expected"),
+    [(16, ".".join("0" * 16)), (18, f"{'0.' * 8}(2 more).{'.'.join('0' * 8)}")],
+    ids=["16 ordinals", "18 ordinals"],
+)
+def test_a_label_shows_a_path_of_16_ordinals_in_full_and_the_ends_of_a_longer_one(depth, expected):
+    def chain(depth):
+        if depth > 1:
+            return (yield from chain_of_children(depth))
+        return label((yield CurrentTask()))
+
+    def chain_of_children(depth):
+        return (yield Join((yield Spawn(chain(depth - 1), "child"))))
+
+    assert run(chain(depth)) == f"{expected} child"

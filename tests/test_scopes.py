@@ -1,19 +1,23 @@
-"""The tree of scopes: shields, visibility, who swallows, what is handed outward."""
+"""Tests of the tree of scopes: shields, visibility, swallowing, and the children of a scope that is left."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
-from minisched import Cancel, Join, JoinAll, Pause, Sleep, Spawn, Syscall, SyscallError, TaskCancelled, run
-from minisched.errors import Cancelled, without_cancelled
+from minisched import Cancel, CancelScope, Join, JoinAll, Pause, Sleep, Spawn, Syscall, SyscallError, TaskCancelled, run
+from minisched.errors import Cancelled
 from minisched.kernel import Scope
-from minisched.scopes import enter, leave
+from minisched.kernel import kernel as kernel_module
+from minisched.kernel.scoping import enter, leave
+from minisched.kernel.tracebacks import without_cancelled
+from minisched.tasks.timers import Timers
 from minisched.testing import run as run_virtually
-from minisched.timers import Timers
 
 
 class Within(Syscall["Scoped"]):
-    """A scope as a context manager: what a user's extension, or ours, makes of `enter` and `leave`."""
+    """Return a scope as a context manager, built with `enter` and `leave` as an extension would build it."""
 
     __slots__ = ("seconds", "shield")
     checkpoint = False
@@ -50,33 +54,33 @@ class Scoped(Scope):
         self.kernel.cancel(self, "the scope's")
 
 
-def test_a_cancelled_scope_takes_its_cancelled_and_the_task_goes_on():
+def test_a_cancelled_scope_swallows_its_cancelled_and_the_task_goes_on():
     def main():
         with (yield Within(1)) as scope:
             yield Sleep(5)
         yield
-        return scope.cancelled, scope.own
+        return scope.cancelled_caught, scope.requested
 
     assert run_virtually(main()) == (True, ("the scope's", None))
 
 
-def test_a_body_that_finishes_in_the_turn_of_its_deadline_was_not_cancelled():
+def test_a_deadline_before_the_wake_up_cuts_the_body_short_and_a_cancellation_after_it_does_not():
     def main():
         with (yield Within(1)) as scope:
-            yield Sleep(1)  # made after the scope's timer: the deadline comes first
-        return scope.cancelled
+            yield Sleep(1)  # a later timer than the scope's, for the same time: the deadline fires first
+        return scope.cancelled_caught
 
     def kept():
         with (yield Within(2)) as scope:
             yield Sleep(1)
             scope.cancel()
-        return scope.cancelled, scope.own is not None
+        return scope.cancelled_caught, scope.requested is not None
 
     assert run_virtually(main()) is True
     assert run_virtually(kept()) == (False, True)
 
 
-def test_the_outermost_cancelled_scope_takes_it():
+def test_the_outermost_cancelled_scope_swallows_the_cancelled():
     log = []
 
     def main():
@@ -88,24 +92,24 @@ def test_the_outermost_cancelled_scope_takes_it():
             log.append("not reached")
         log.append("outside")
         yield
-        return outer.cancelled, inner.cancelled
+        return outer.cancelled_caught, inner.cancelled_caught
 
     assert (run_virtually(main()), log) == ((True, False), ["outside"])
 
 
-def test_an_inner_scope_takes_its_own_while_the_outer_is_not_cancelled():
+def test_a_cancelled_inner_scope_swallows_the_cancelled_if_the_outer_is_not_cancelled():
     def main():
         with (yield Within()) as outer:
             with (yield Within()) as inner:
                 inner.cancel()
                 yield
             yield Pause()
-        return outer.cancelled, inner.cancelled
+        return outer.cancelled_caught, inner.cancelled_caught
 
     assert run_virtually(main()) == (False, True)
 
 
-def test_a_shield_hides_what_is_outside_and_no_longer():
+def test_a_shield_hides_a_cancellation_from_outside_until_it_is_left():
     log = []
 
     def main():
@@ -120,7 +124,7 @@ def test_a_shield_hides_what_is_outside_and_no_longer():
             except Cancelled:
                 log.append("cancelled")
                 raise
-        return outer.cancelled
+        return outer.cancelled_caught
 
     assert (run_virtually(main()), log) == (True, ["shielded", "cancelled"])
 
@@ -140,36 +144,36 @@ def test_a_task_that_waits_behind_a_shield_is_not_woken():
     assert run_virtually(main()) == 2
 
 
-def test_a_scope_that_is_entered_in_a_cancelled_one_is_cancelled():
+def test_a_scope_that_is_entered_in_a_cancelled_scope_is_cancelled():
     def main():
         with (yield Within()) as outer:
             outer.cancel()
             with (yield Within()):
                 yield
-            pytest.fail("the outer scope takes it")
-        return outer.cancelled
+            pytest.fail("the outer scope swallows the Cancelled")
+        return outer.cancelled_caught
 
     assert run_virtually(main()) is True
 
 
-def test_a_timeout_within_a_shield_within_a_cancelled_scope_takes_its_own():
+def test_a_timeout_in_a_shield_in_a_cancelled_scope_swallows_its_own_cancelled():
     def main():
         with (yield Within()) as outer:
             outer.cancel()
             with (yield Within(shield=True)):
                 with (yield Within(1)) as inner:
                     yield Sleep(5)
-            return inner.cancelled, outer.cancelled
+            return inner.cancelled_caught, outer.cancelled_caught
 
     assert run_virtually(main()) == (True, False)
 
 
-def test_a_shield_that_is_cancelled_itself_is_cancelled():
+def test_a_shield_does_not_hide_its_own_cancellation():
     def main():
         with (yield Within(shield=True)) as scope:
             scope.cancel()
             yield
-        return scope.cancelled
+        return scope.cancelled_caught
 
     assert run_virtually(main()) is True
 
@@ -183,23 +187,23 @@ def test_a_lifted_shield_lets_the_cancellation_in():
 
                 def lift():
                     shield.shield = False
-                    shield.kernel.spread(shield)
+                    shield.kernel.propagate(shield)
 
                 timers.call_at(timers.now() + 1, lift)
                 yield Sleep(5)
-        return outer.cancelled, timers.now()
+        return outer.cancelled_caught, timers.now()
 
     assert run_virtually(main()) == (True, 1)
 
 
-def test_a_scope_is_inert_until_it_is_entered():
+def test_a_scope_has_no_effect_until_it_is_entered():
     def main():
         scope = yield Within()
         scope.cancel()
         yield Pause()
         with scope:
             yield
-        return scope.cancelled
+        return scope.cancelled_caught
 
     assert run_virtually(main()) is True
 
@@ -215,15 +219,15 @@ def test_a_scope_is_entered_once():
     run_virtually(main())
 
 
-def test_a_scope_that_is_left_out_of_order_says_so():
+def test_leaving_a_scope_out_of_order_is_refused():
     def main():
-        one, two = (yield Within()), (yield Within())
-        one.__enter__()
-        two.__enter__()
+        outer, inner = (yield Within()), (yield Within())
+        outer.__enter__()
+        inner.__enter__()
         with pytest.raises(SyscallError, match="left out of order: leave scopes in the reverse order"):
-            one.__exit__(None, None, None)
-        two.__exit__(None, None, None)
-        one.__exit__(None, None, None)
+            outer.__exit__(None, None, None)
+        inner.__exit__(None, None, None)
+        outer.__exit__(None, None, None)
         with pytest.raises(SyscallError, match="left out of order"):
             leave(Scope(), None)
 
@@ -240,7 +244,7 @@ def test_a_scope_that_is_never_left_ends_with_its_task():
         scope.cancel()
         yield
 
-    assert run_virtually(main()) is run_virtually(cancelled()) is None  # the scope takes its Cancelled all the same
+    assert run_virtually(main()) is run_virtually(cancelled()) is None  # the unleft scope swallows its Cancelled, too
 
 
 def test_a_child_belongs_to_the_scope_it_was_spawned_in():
@@ -263,7 +267,7 @@ def test_a_child_belongs_to_the_scope_it_was_spawned_in():
     assert (run_virtually(main()), log) == (1, ["the scope's"])
 
 
-def test_leaving_a_scope_hands_its_children_outward():
+def test_leaving_a_scope_moves_its_children_to_the_enclosing_scope():
     log = []
 
     def child():
@@ -281,7 +285,7 @@ def test_leaving_a_scope_hands_its_children_outward():
     assert (run_virtually(main()), log) == ("left", [True, "child"])
 
 
-def test_a_child_that_was_cancelled_with_its_scope_stays_cancelled_when_it_is_handed_outward():
+def test_a_child_of_a_cancelled_scope_stays_cancelled_when_the_scope_is_left():
     log = []
 
     def child():
@@ -301,7 +305,7 @@ def test_a_child_that_was_cancelled_with_its_scope_stays_cancelled_when_it_is_ha
     assert log == ["cancelled"] * 2
 
 
-def test_except_star_wraps_cancelled_in_a_group_and_the_scope_takes_it_out():
+def test_the_scope_removes_a_cancelled_that_except_star_put_into_a_group():
     def main():
         with pytest.raises(ExceptionGroup) as caught:
             with (yield Within()) as scope:
@@ -314,7 +318,7 @@ def test_except_star_wraps_cancelled_in_a_group_and_the_scope_takes_it_out():
                 except BaseExceptionGroup as group:
                     assert without_cancelled(group) is not group
                     raise
-        assert scope.cancelled
+        assert scope.cancelled_caught
         return [type(error) for error in flat(caught.value)]
 
     def flat(group):
@@ -324,7 +328,7 @@ def test_except_star_wraps_cancelled_in_a_group_and_the_scope_takes_it_out():
     assert run_virtually(main()) == [ValueError]
 
 
-def test_other_errors_pass_a_cancelled_scope():
+def test_another_error_passes_a_cancelled_scope():
     scopes = []
 
     def main():
@@ -335,10 +339,10 @@ def test_other_errors_pass_a_cancelled_scope():
 
     with pytest.raises(ValueError, match="v"):
         run_virtually(main())
-    assert scopes[0].cancelled is False
+    assert scopes[0].cancelled_caught is False
 
 
-def test_main_that_is_cancelled_from_inside_is_task_cancelled():
+def test_a_main_task_that_cancels_itself_ends_the_run_with_task_cancelled():
     def main():
         (yield Within()).owner.kernel.cancel((yield Within()).owner, "enough")
         yield
@@ -347,7 +351,7 @@ def test_main_that_is_cancelled_from_inside_is_task_cancelled():
         run(main())
 
 
-def test_a_group_without_cancelled_passes_a_cancelled_scope_untouched():
+def test_an_exception_group_without_cancelled_passes_a_cancelled_scope_unchanged():
     group, scopes = ExceptionGroup("g", [ValueError("v")]), []
 
     def main():
@@ -358,10 +362,10 @@ def test_a_group_without_cancelled_passes_a_cancelled_scope_untouched():
 
     with pytest.raises(ExceptionGroup) as caught:
         run_virtually(main())
-    assert (caught.value is group, scopes[0].cancelled) == (True, False)
+    assert (caught.value is group, scopes[0].cancelled_caught) == (True, False)
 
 
-def test_to_cancel_a_scope_that_was_left_does_nothing_even_if_its_task_is_done():
+def test_cancelling_a_scope_that_was_left_does_nothing_even_if_its_task_is_done():
     kept = []
 
     def child():
@@ -372,6 +376,22 @@ def test_to_cancel_a_scope_that_was_left_does_nothing_even_if_its_task_is_done()
     def main():
         yield Join((yield Spawn(child())))
         kept[0].cancel()
-        return kept[0].own
+        return kept[0].requested
 
     assert run_virtually(main()) is None
+
+
+def test_the_cancelleds_of_different_requests_are_not_added_up(monkeypatch):
+    """Only a task that swallows many Cancelleds of one request is closed."""
+    monkeypatch.setattr(kernel_module, "MAX_DELIVERIES", 5)
+
+    def main():
+        with (yield CancelScope()) as outer, (yield CancelScope()) as inner:
+            for scope in (inner, outer):  # the request of the outer one counts from then on
+                scope.cancel()
+                for _ in range(4):
+                    with suppress(Cancelled):
+                        yield
+        return "done"
+
+    assert run(main()) == "done"

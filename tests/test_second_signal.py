@@ -1,4 +1,4 @@
-"""A second Ctrl-C, which stops a server at once, at each line of the package that it can come at."""
+"""The second Ctrl-C, which stops a server at once, at each line of the package at which it can arrive."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from servers import begun, client_of, echo, settled
 
 import minisched
 from minisched import Cancel, Poller, Queue, Read, Sleep, Syscall, serve
+from minisched.bridges.interrupt import Interrupts
+from minisched.bridges.wakeup import Wakeup
 from minisched.testing import VirtualClock
-from minisched.wakeup import Wakeup
 
 PACKAGE = str(Path(minisched.__file__).parent)
 
 
 class AtLine:
-    """Lets a signal come at the `number`-th line that is run from here on, as the interpreter does: between two."""
+    """Makes a signal arrive just before the `number`-th line of the package that runs from here on."""
 
-    def __init__(self, number, wakeup):
-        self.left = number
-        self.wakeup = wakeup
+    def __init__(self, number, kernel):
+        self.lines_left = number
+        self.kernel = kernel
         self.where = None
 
     def __enter__(self):
         frame = sys._getframe()
         sys.settrace(self.trace)
-        while (frame := frame.f_back) is not None:  # those that run already
+        while (frame := frame.f_back) is not None:  # frames that are running already
             frame.f_trace = self.trace(frame, "call", None)
 
     def __exit__(self, *_):
@@ -41,29 +42,30 @@ class AtLine:
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
         if event == "line":
-            self.left -= 1
-            if self.left == 0:
+            self.lines_left -= 1
+            if self.lines_left == 0:
                 sys.settrace(None)
                 self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-                self.wakeup.wake()
-                self.wakeup._interrupted(signal.SIGINT, frame)
+                self.kernel.service(Wakeup).wake()
+                self.kernel.service(Interrupts)._on_signal(signal.SIGINT, frame)
         return self.trace
 
 
 def interrupted_at(number):
-    """Run a server that talks to a client after the first Ctrl-C, until the second one; return what happened."""
+    """Run a server with the second Ctrl-C at one line; return where, what `run` raised, and unraisable errors."""
     points, noise = [], []
 
     def main():
         _, (listener,) = yield from begun(lambda ready: serve(echo, "127.0.0.1", 0, grace=3600, ready=ready))
-        wakeup = yield Ask(lambda kernel: kernel.service(Wakeup))
+        kernel = yield Ask(lambda kernel: kernel)
+        interrupts = kernel.service(Interrupts)
         with client_of(listener.address) as client:
             client.sendall(b"one")
             yield settled()
-            wakeup.interrupts = wakeup.taken = 1
+            interrupts.count = 1
             (server,) = yield Ask(lambda kernel: [task for task in kernel.tasks() if task.name == "server"])
             yield Cancel(server)
-            points.append(AtLine(number, wakeup))
+            points.append(AtLine(number, kernel))
             with points[0]:
                 yield settled()
                 client.sendall(b"two")
@@ -71,6 +73,7 @@ def interrupted_at(number):
                 client.close()
                 yield settled()
 
+    previous = sys.gettrace()
     hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: noise.append(str(unraisable.exc_value))
     try:
         minisched.run(main(), clock=VirtualClock(), debug=False)
@@ -78,27 +81,27 @@ def interrupted_at(number):
     except BaseException as error:
         raised = repr(error)
     finally:
-        sys.settrace(None)
+        sys.settrace(previous)
         gc.collect()
         sys.unraisablehook = hook
     return points[0].where, raised, noise
 
 
-def test_what_goes_wrong_in_what_a_third_one_broke_off_does_not_hide_it(monkeypatch):
-    wait = Poller.wait
+def test_an_error_that_follows_from_the_third_ctrl_c_does_not_hide_it(monkeypatch):
+    add_waiter = Poller.add_waiter
 
     def main():
-        wakeup = yield Ask(lambda kernel: kernel.service(Wakeup))
+        interrupts = yield Ask(lambda kernel: kernel.service(Interrupts))
         ours, plain = pair()
 
-        def broken_off(poller, entry, *rest):
-            wait(poller, entry, *rest)
-            wakeup.interrupts = 2
-            wakeup._interrupted(signal.SIGINT, sys._getframe())
+        def broken_off(poller, state, *rest):
+            add_waiter(poller, state, *rest)
+            interrupts.count = 2
+            interrupts._on_signal(signal.SIGINT, sys._getframe())
 
-        monkeypatch.setattr(Poller, "wait", broken_off)
+        monkeypatch.setattr(Poller, "add_waiter", broken_off)
         with ours, plain:
-            yield Read(ours, 1)  # its waiter is left behind, and told at the end of the `with`
+            yield Read(ours, 1)  # its waiter is left behind, and is called at the end of the `with`
 
     with pytest.raises(KeyboardInterrupt) as caught:
         minisched.run(main())
@@ -111,7 +114,7 @@ def press(times):
 
 
 class Presses(Syscall[None]):
-    """A `handle` that is interrupted, and says whether it came to its end."""
+    """A syscall whose `handle` is interrupted, and records whether it reached its end."""
 
     __slots__ = ("reached", "times")
 
@@ -124,8 +127,9 @@ class Presses(Syscall[None]):
         self.reached.append("the end of the handler")
 
 
+@pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize(("times", "ends"), [(2, ["the end of the handler"]), (3, [])])
-def test_a_second_one_lets_a_handler_come_to_its_end_and_a_third_one_does_not(times, ends):
+def test_the_second_ctrl_c_lets_a_handler_finish_and_the_third_does_not(times, ends, debug):
     reached = []
 
     def main():
@@ -134,11 +138,11 @@ def test_a_second_one_lets_a_handler_come_to_its_end_and_a_third_one_does_not(ti
             yield
 
     with pytest.raises(KeyboardInterrupt):
-        minisched.run(main())
+        minisched.run(main(), debug=debug)
     assert reached == ends
 
 
-def test_a_second_one_lets_what_ours_has_called_come_to_its_end():
+def test_the_second_ctrl_c_lets_a_function_that_the_package_calls_finish():
     reached = []
 
     def work(item):
@@ -156,7 +160,7 @@ def test_a_second_one_lets_what_ours_has_called_come_to_its_end():
 
 
 @pytest.mark.parametrize("thrown", ["Cancelled", "an error"])
-def test_a_second_one_is_raised_in_the_lines_that_handle_an_error(thrown):
+def test_the_second_ctrl_c_is_raised_in_a_body_that_handles_an_error(thrown):
     reached = []
 
     def main():
@@ -173,7 +177,7 @@ def test_a_second_one_is_raised_in_the_lines_that_handle_an_error(thrown):
     assert reached == []
 
 
-def test_one_more_ends_a_cleanup_that_the_end_of_the_run_waits_for():
+def test_the_third_ctrl_c_ends_a_cleanup_at_the_end_of_the_run():
     reached = []
 
     def main():
@@ -192,25 +196,27 @@ def test_one_more_ends_a_cleanup_that_the_end_of_the_run_waits_for():
 
 @pytest.fixture(scope="module")
 def at_each_line():
-    """Return where the second signal came, what `run` raised then, and what could not be raised."""
+    """Return, for each line, where the second signal arrived, what `run` raised, and the unraisable errors."""
     logging.disable(logging.CRITICAL)
     gc.collect()
-    gc.freeze()  # what was there before: it is collected after each of these lines, which would take minutes
-    found, number = [], 1
-    while (one := interrupted_at(number))[0] is not None:
-        found.append(one)
-        number += 1
-    gc.unfreeze()
-    logging.disable(logging.NOTSET)
-    return found
+    gc.freeze()  # the collection after each trial would take minutes with the objects that exist already
+    trials, number = [], 1
+    try:
+        while (trial := interrupted_at(number))[0] is not None:
+            trials.append(trial)
+            number += 1
+    finally:
+        gc.unfreeze()
+        logging.disable(logging.NOTSET)
+    return trials
 
 
 @pytest.mark.slow
-def test_at_each_line_a_second_ctrl_c_is_a_keyboard_interrupt_and_nothing_else(at_each_line):
+def test_at_each_line_the_second_ctrl_c_raises_keyboard_interrupt_and_nothing_else(at_each_line):
     assert len(at_each_line) > 500
-    assert [one for one in at_each_line if one[1] != "KeyboardInterrupt()"] == []
+    assert [trial for trial in at_each_line if trial[1] != "KeyboardInterrupt()"] == []
 
 
 @pytest.mark.slow
-def test_at_each_line_it_leaves_nothing_open_and_nothing_unsaid(at_each_line):
-    assert [one for one in at_each_line if one[2]] == []
+def test_at_each_line_the_second_ctrl_c_leaves_nothing_open_and_no_unraisable_error(at_each_line):
+    assert [trial for trial in at_each_line if trial[2]] == []

@@ -1,4 +1,4 @@
-"""selectors2 made importable, its faults contained, and every selector of the platform under the same programs."""
+"""The import of selectors2, its contained faults, and the same programs on every selector of the platform."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import selectors
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from helpers import Recording, no_file_is_left_open, pair, parked, run, until  # noqa: F401
 
 from minisched import Accept, Cancel, ClosedError, Connect, Join, Listen, Read, Sleep, Spawn, TaskCancelled, Write
-from minisched import _selectors2 as module
-from minisched._selectors2 import (
+from minisched.io import _selectors2 as module
+from minisched.io._selectors2 import (
     READ,
     WRITE,
+    NotPollable,
     default_selector,
     discard,
     events_of,
@@ -35,7 +35,7 @@ STANDARD = {
 KINDS = {**selectors_of_platform(), **STANDARD}
 BY_SELECT = [kind for name, kind in KINDS.items() if name.endswith("SelectSelector")]
 BY_EPOLL = [kind for name, kind in KINDS.items() if name.endswith("EpollSelector")]
-HIGH = 1500  # over FD_SETSIZE
+HIGH_FD = 1500  # over FD_SETSIZE
 
 
 @pytest.fixture(params=KINDS.values(), ids=KINDS)
@@ -65,71 +65,77 @@ def keys(selector):
 # The import
 
 
-def test_the_import_lends_collections_mapping_and_takes_it_back():
+def test_selectors2_is_imported_with_the_first_selector_and_collections_mapping_is_removed_again():
     program = (
         "import collections, sys\n"
         "import minisched\n"
+        "assert 'selectors2' not in sys.modules\n"
+        "minisched.io._selectors2.default_selector().close()\n"
         "assert 'selectors2' in sys.modules\n"
         "assert not hasattr(collections, 'Mapping')\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
 
 
-def run_again():
-    """Run the module's lines again, in a namespace of their own."""
-    source = Path(module.__file__).read_text()
-    exec(compile(source, module.__file__, "exec"), {"__name__": module.__name__, "__package__": "minisched"})
-
-
-def test_a_failing_import_takes_it_back_too(monkeypatch):
+def test_a_failing_import_removes_collections_mapping_too(monkeypatch):
     monkeypatch.setitem(sys.modules, "selectors2", None)
     with pytest.raises(ImportError):
-        run_again()
+        module.load.__wrapped__()
     assert not hasattr(collections, "Mapping")
 
 
-def test_a_mapping_that_is_there_is_left_alone(monkeypatch):
+def test_an_existing_collections_mapping_is_left_alone(monkeypatch):
     monkeypatch.setattr(collections, "Mapping", collections.abc.Mapping, raising=False)
-    run_again()
+    module.load.__wrapped__()
     assert collections.Mapping is collections.abc.Mapping
 
 
-def test_the_default_is_one_of_the_platforms_selectors():
+def test_the_events_are_those_of_selectors2_and_of_the_standard_library():
+    for library in (module.load(), selectors):
+        assert (library.EVENT_READ, library.EVENT_WRITE) == (READ, WRITE)
+
+
+def test_the_default_selector_is_one_of_the_platforms():
     selector = default_selector()
     selector.close()
     assert type(selector) in selectors_of_platform().values()
 
 
-@pytest.mark.skipif("Epoll" not in selectors_of_platform(), reason="no epoll on this platform")
-def test_where_there_is_epoll_the_default_is_ours():
-    selector = default_selector()
-    selector.close()
-    assert type(selector).__name__ == "Epoll"
+@pytest.mark.skipif("EpollSelector" not in selectors_of_platform(), reason="this platform has no epoll")
+def test_polling_epoll_directly_returns_what_its_select_returns():
+    class Derived(selectors_of_platform()["EpollSelector"]):
+        """Not polled directly, since it might have a `select` of its own."""
 
-
-@pytest.mark.skipif("Epoll" not in selectors_of_platform(), reason="no epoll on this platform")
-def test_ours_says_what_selectors2s_says():
-    kinds = selectors_of_platform()
-    ours, theirs = kinds["Epoll"](), kinds["EpollSelector"]()
+    kinds = selectors_of_platform()["EpollSelector"], Derived
+    direct, plain = (kind() for kind in kinds)
     pairs = [socket.socketpair() for _ in range(4)]
-    for number, (one, other) in enumerate(pairs):
-        for selector in (ours, theirs):
-            selector.register(one.fileno(), READ | WRITE if number % 2 else READ, number)
+    for number, (near, far) in enumerate(pairs):
+        for selector in (direct, plain):
+            selector.register(near.fileno(), READ | WRITE if number % 2 else READ, number)
         if number in (1, 2):
-            other.send(b"x")
+            far.send(b"x")
         if number == 3:
-            other.close()
+            far.close()
+    polls = [poll_of(selector) for selector in (direct, plain)]
+    assert [poll.__name__ for poll in polls] == ["poll_epoll", "<lambda>"]
     for timeout in (0, 0.0, -1, 0.0001, None):
-        said = [{(fd, events_of(mask)) for fd, mask in poll_of(selector)(timeout)} for selector in (ours, theirs)]
-        assert said[0] == said[1] != set()
-    for selector in (ours, theirs):
+        results = [{(fd, events_of(mask)) for fd, mask in poll(timeout)} for poll in polls]
+        assert results[0] == results[1] != set()
+    for selector in (direct, plain):
         selector.close()
-    for one, other in pairs:
-        one.close()
-        other.close()
+    for near, far in pairs:
+        near.close()
+        far.close()
 
 
-# Faults, contained
+@pytest.mark.parametrize("timeout", [-1, -0.001, 0, 0.0001])
+def test_a_poll_with_a_negative_timeout_does_not_wait_for_ever(timeout):
+    selector = default_selector()
+    assert poll_of(selector)(timeout) == []
+    selector.close()
+
+
+# Contained faults
 
 
 def test_set_events_registers_and_modifies(selector, pipe):
@@ -146,7 +152,7 @@ def test_set_events_registers_and_modifies(selector, pipe):
 def test_a_regular_file_leaves_no_key_in_epoll(epoll, tmp_path):
     selector = epoll()
     with open(tmp_path / "regular", "wb", buffering=0) as file:
-        with pytest.raises(PermissionError):
+        with pytest.raises(NotPollable):
             set_events(selector, file.fileno(), 0, READ)
         assert keys(selector) == {}
     selector.close()
@@ -158,17 +164,17 @@ def test_a_modify_that_fails_halfway_leaves_no_key(epoll, tmp_path, pipe):
     reader, _ = pipe
     set_events(selector, reader, 0, READ)
     with open(tmp_path / "regular", "wb", buffering=0) as file:
-        os.dup2(file.fileno(), reader)  # behind its back, the number becomes another file's
+        os.dup2(file.fileno(), reader)  # the descriptor becomes another file, unknown to the selector
     with pytest.raises(OSError):
         set_events(selector, reader, READ, READ | WRITE)
     assert keys(selector) == {}
     selector.close()
 
 
-def test_a_stale_key_does_not_block_a_number_that_is_reused(selector, pipe):
+def test_a_stale_key_does_not_block_a_reused_descriptor(selector, pipe):
     reader, writer = os.pipe()
     selector.register(reader, READ, "stale")
-    os.dup2(pipe[0], reader)  # the same number, another file
+    os.dup2(pipe[0], reader)  # the same descriptor, another file
     set_events(selector, reader, 0, READ)
     os.write(pipe[1], b"x")
     assert [(key.fd, key.data, mask) for key, mask in selector.select(5)] == [(reader, None, READ)]  # not the stale one
@@ -176,26 +182,26 @@ def test_a_stale_key_does_not_block_a_number_that_is_reused(selector, pipe):
     os.close(writer)
 
 
-def test_a_key_that_got_lost_is_registered_anew(selector, pipe):
+def test_a_lost_key_is_registered_again(selector, pipe):
     reader, _ = pipe
     set_events(selector, reader, READ, READ | WRITE)
     assert keys(selector) == {reader: READ | WRITE}
 
 
 @pytest.mark.parametrize("epoll", BY_EPOLL)
-def test_what_is_refused_in_place_of_a_stale_key_leaves_none_either(epoll, tmp_path, pipe):
+def test_a_regular_file_in_place_of_a_stale_key_leaves_no_key(epoll, tmp_path, pipe):
     selector = epoll()
     reader, _ = pipe
     selector.register(reader, READ, "stale")
     with open(tmp_path / "regular", "wb", buffering=0) as file:
         os.dup2(file.fileno(), reader)
-    with pytest.raises(PermissionError):
+    with pytest.raises(NotPollable):
         set_events(selector, reader, 0, READ)
     assert keys(selector) == {}
     selector.close()
 
 
-def test_discard_bears_what_is_unknown_closed_or_no_number(selector):
+def test_discard_ignores_unknown_closed_and_invalid_descriptors(selector):
     reader, writer = os.pipe()
     set_events(selector, reader, 0, READ)
     os.close(reader)
@@ -206,33 +212,33 @@ def test_discard_bears_what_is_unknown_closed_or_no_number(selector):
 
 
 @pytest.fixture
-def high_number(pipe):
+def high_fd(pipe):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft <= HIGH:
-        if hard <= HIGH:
-            pytest.skip("this system does not allow for so many files")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (HIGH + 1, hard))
-    os.dup2(pipe[0], HIGH)
-    yield HIGH
-    os.close(HIGH)
+    if soft <= HIGH_FD:
+        if hard <= HIGH_FD:
+            pytest.skip("this system allows too few files")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (HIGH_FD + 1, hard))
+    os.dup2(pipe[0], HIGH_FD)
+    yield HIGH_FD
+    os.close(HIGH_FD)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("by_select", BY_SELECT)
-def test_select_refuses_a_number_over_fd_setsize_at_once(by_select, high_number):
+def test_select_refuses_a_descriptor_over_fd_setsize_at_once(by_select, high_fd):
     selector = by_select()
     with pytest.raises(ValueError):
-        set_events(selector, high_number, 0, READ)
+        set_events(selector, high_fd, 0, READ)
     assert keys(selector) == {}
     assert selector.select(0) == []
     selector.close()
 
 
 @pytest.mark.parametrize("by_select", BY_SELECT)
-def test_a_task_that_waits_for_a_number_over_fd_setsize_is_told_and_the_others_go_on(by_select, high_number, pipe):
+def test_a_wait_for_a_descriptor_over_fd_setsize_raises_and_other_waits_go_on(by_select, high_fd, pipe):
     def main():
         with pytest.raises(ValueError):
-            yield Read(high_number, 1)
+            yield Read(high_fd, 1)
         os.write(pipe[1], b"x")
         return (yield Read(pipe[0], 1))
 
@@ -277,7 +283,7 @@ def test_connect_and_accept(kind):
     assert run(main(), selector=kind()) == b"hello"
 
 
-def test_a_deadline_is_met_while_a_file_is_waited_for(kind):
+def test_a_deadline_is_met_while_a_task_waits_for_a_file(kind):
     def main():
         ours, plain = pair()
         with ours, plain:
@@ -313,33 +319,33 @@ def test_a_cancelled_wait_leaves_the_file_usable(kind):
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind not in BY_EPOLL])
 @pytest.mark.parametrize("both", [False, True], ids=["reader", "reader and writer"])
-def test_who_waits_for_a_number_that_is_closed_behind_our_back_is_told(kind, both):
+def test_a_descriptor_closed_outside_the_scheduler_wakes_its_waiters(kind, both):
     recording = Recording()
 
-    def waiter(fd, heard):
+    def waiter(fd, errors):
         try:
             yield Read(fd, 1)
         except (ClosedError, OSError) as error:
-            heard.append(type(error))
+            errors.append(type(error))
 
-    def writer(fd, heard):
+    def writer(fd, errors):
         try:
             yield Write(fd, b"x" * 10_000_000)
         except (ClosedError, OSError) as error:
-            heard.append(type(error))
+            errors.append(type(error))
 
     def main():
         ours, plain = socket.socketpair()
         ours.setblocking(False)
-        heard = []
+        errors = []
         with plain:
-            tasks = [(yield Spawn(waiter(ours.fileno(), heard)))]
+            tasks = [(yield Spawn(waiter(ours.fileno(), errors)))]
             if both:
-                tasks.append((yield Spawn(writer(ours.fileno(), heard))))
+                tasks.append((yield Spawn(writer(ours.fileno(), errors))))
             yield from parked(*tasks)
             os.close(ours.detach())
             recording.calls.clear()
-            yield from until(lambda: len(heard) == len(tasks))
+            yield from until(lambda: len(errors) == len(tasks))
         return len([call for call in recording.calls if call[0] == "select"])
 
     recording.inner.close()

@@ -1,4 +1,4 @@
-"""Serving: handlers, their failures, and the end."""
+"""`serve` and `serve_unix`: handlers, their failures, and how a server stops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import tempfile
 
 import pytest
-from helpers import Ask, Recording, no_file_is_left_open, open_numbers, parked, run, until, watched  # noqa: F401
+from helpers import Ask, Recording, no_file_is_left_open, open_numbers, open_wakeup, parked, run, until, watched  # noqa: F401
 
 from minisched import (
     Cancel,
@@ -68,8 +68,8 @@ def stopped(server):
         yield Join(server)
 
 
-def said(address, words):
-    """Say some words to a server; return what it answers to each."""
+def ask_server(address, words):
+    """Send each word to a server; return the answers."""
     answers = []
     with (yield Connect(address)) as conn:
         for word in words:
@@ -78,13 +78,13 @@ def said(address, words):
     return answers
 
 
-def tasks_of():
+def task_names():
     return Ask(lambda kernel: [task.name for task in kernel.tasks()])
 
 
-def quiet(server):
-    """Let the others run until the server serves nobody."""
-    while any("-" in name for name in (yield tasks_of())) or server.state != "parked":
+def until_no_handlers(server):
+    """Run the other tasks until the server has no handlers."""
+    while any("-" in name for name in (yield task_names())) or server.state != "parked":
         yield
 
 
@@ -93,7 +93,7 @@ def test_a_handler_is_a_generator_function_or_an_async_def(handler):
     def main():
         server, listener = yield from started(handler)
         assert listener.address[1] != 0
-        answers = yield from said(listener.address, [b"one", b"two"])
+        answers = yield from ask_server(listener.address, [b"one", b"two"])
         yield from stopped(server)
         return answers
 
@@ -105,7 +105,7 @@ def test_a_unix_path_is_served_and_removed_at_the_end(handler, path):
     def main():
         server, listener = yield from started(handler, path=path)
         assert listener.address == path
-        answers = yield from said(path, [b"one", b"two"])
+        answers = yield from ask_server(path, [b"one", b"two"])
         yield from stopped(server)
         assert not os.path.exists(path)
         return answers
@@ -113,7 +113,7 @@ def test_a_unix_path_is_served_and_removed_at_the_end(handler, path):
     assert run(main()) == [b"one", b"two"]
 
 
-def test_serve_can_be_a_task_like_any_other_and_a_handler_can_end_the_program(path):
+def test_serve_can_be_spawned_and_a_handler_can_end_the_program(path):
     def stop(conn):
         yield Read(conn, 100)
         raise SystemExit(3)
@@ -121,14 +121,14 @@ def test_serve_can_be_a_task_like_any_other_and_a_handler_can_end_the_program(pa
     def main():
         yield Spawn(serve_unix(stop, path))
         yield from until(lambda: os.path.exists(path))
-        yield from said(path, [b"stop"])
+        yield from ask_server(path, [b"stop"])
 
     with pytest.raises(SystemExit, match="3"):
         run(main())
     assert not os.path.exists(path)
 
 
-def test_connections_are_served_side_by_side():
+def test_connections_are_served_concurrently():
     def main():
         server, listener = yield from started(echo)
         conns = []
@@ -146,7 +146,7 @@ def test_connections_are_served_side_by_side():
     assert run(main()) == [b"%d" % number for number in reversed(range(10))]
 
 
-def test_a_handler_that_fails_is_logged_and_its_connection_closed_and_the_others_never_notice(caplog):
+def test_a_failing_handler_is_logged_and_its_connection_closed_and_the_others_go_on(caplog):
     def handler(conn):
         data = yield Read(conn, 100)
         if data == b"fail":
@@ -163,7 +163,7 @@ def test_a_handler_that_fails_is_logged_and_its_connection_closed_and_the_others
                 assert (yield Read(bad, 100)) == b""
             yield Write(good, b"fine")
             assert (yield Read(good, 100)) == b"fine"
-        yield from quiet(server)
+        yield from until_no_handlers(server)
         yield from stopped(server)
         return peer
 
@@ -171,11 +171,11 @@ def test_a_handler_that_fails_is_logged_and_its_connection_closed_and_the_others
     peer = run(main())
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("minisched", "ERROR")
-    assert record.getMessage() == f"handler-2 of {peer} failed"
+    assert record.getMessage() == f"handler-2 of {peer[0]}:{peer[1]} failed"
     assert repr(record.exc_info[1]) == "ZeroDivisionError('on purpose')"
 
 
-def test_a_handler_that_is_no_handler_is_logged_too(caplog, path):
+def test_a_handler_that_returns_no_generator_is_logged(caplog, path):
     class Nothing:
         def __call__(self, conn):
             return None
@@ -190,7 +190,7 @@ def test_a_handler_that_is_no_handler_is_logged_too(caplog, path):
     assert [record.getMessage() for record in caplog.records] == ["handler-1 of a Unix peer failed"]
 
 
-def test_a_connection_that_the_other_side_broke_off_is_one_line_of_information(caplog):
+def test_a_connection_reset_by_the_peer_is_logged_as_one_line_of_information(caplog):
     def handler(conn):
         yield Read(conn, 100)
         raise ConnectionResetError("Connection reset by peer")
@@ -208,10 +208,10 @@ def test_a_connection_that_the_other_side_broke_off_is_one_line_of_information(c
     peer = run(main())
     (record,) = caplog.records
     assert (record.levelname, record.exc_info) == ("INFO", None)
-    assert record.getMessage() == f"handler-1 of {peer}: Connection reset by peer"
+    assert record.getMessage() == f"handler-1 of {peer[0]}:{peer[1]}: Connection reset by peer"
 
 
-def test_to_cancel_a_server_closes_its_listener_and_its_connections():
+def test_cancelling_a_server_closes_its_listener_and_its_connections():
     ended = []
 
     def handler(conn):
@@ -219,10 +219,11 @@ def test_to_cancel_a_server_closes_its_listener_and_its_connections():
             yield Write(conn, b"hello")
             yield Read(conn, 100)
         except Cancelled:
-            ended.append(conn.fileno() >= 0)  # it is still open: a handler can clean up
+            ended.append(conn.fileno() >= 0)  # still open: a handler can clean up
             raise
 
     def main():
+        yield Ask(open_wakeup)
         before = open_numbers()
         server, listener = yield from started(handler)
         address = listener.address
@@ -240,7 +241,7 @@ def test_to_cancel_a_server_closes_its_listener_and_its_connections():
             yield Connect(address)
         assert open_numbers() == before
         assert (yield Ask(watched)) == []
-        return (yield tasks_of())
+        return (yield task_names())
 
     assert run(main()) == ["main"]
 
@@ -278,7 +279,7 @@ def test_a_listener_that_is_closed_ends_its_server():
     run(main())
 
 
-def test_a_port_that_can_not_be_had_is_the_servers_failure():
+def test_a_port_in_use_is_the_servers_failure():
     def main():
         with (yield Listen(LOCAL)) as listener:
             yield from serve(echo, *listener.address)
@@ -287,7 +288,7 @@ def test_a_port_that_can_not_be_had_is_the_servers_failure():
         run(main())
 
 
-def test_what_ready_raises_closes_the_listener(path):
+def test_an_error_in_ready_closes_the_listener(path):
     def refuse(listener):
         raise RuntimeError("not today")
 
@@ -296,17 +297,17 @@ def test_what_ready_raises_closes_the_listener(path):
     assert not os.path.exists(path)
 
 
-def test_two_hundred_connections_one_after_the_other_leave_nothing():
+def test_two_hundred_connections_in_a_row_leave_nothing_behind():
     def main():
         server, listener = yield from started(echo)
-        yield from said(listener.address, [b"first"])
-        yield from quiet(server)
-        before = open_numbers(), (yield Ask(watched)), (yield tasks_of())
+        yield from ask_server(listener.address, [b"first"])
+        yield from until_no_handlers(server)
+        before = open_numbers(), (yield Ask(watched)), (yield task_names())
         for number in range(200):
             word = b"%d" % number
-            assert (yield from said(listener.address, [word])) == [word]
-        yield from quiet(server)
-        assert (open_numbers(), (yield Ask(watched)), (yield tasks_of())) == before
+            assert (yield from ask_server(listener.address, [word])) == [word]
+        yield from until_no_handlers(server)
+        assert (open_numbers(), (yield Ask(watched)), (yield task_names())) == before
         yield from stopped(server)
 
     run(main())
@@ -319,14 +320,14 @@ def test_handlers_are_named_and_numbered():
             for conn in (one, two):
                 yield Write(conn, b"x")
                 yield Read(conn, 100)
-            names = yield tasks_of()
+            names = yield task_names()
         yield from stopped(server)
         return names
 
-    assert run(main()) == ["main", "server", "connections", "the idle are cut", "echo-1", "echo-2"]
+    assert run(main()) == ["main", "server", "connections", "idle monitor", "echo-1", "echo-2"]
 
 
-def test_the_failure_of_a_handlers_child_is_the_handlers_and_ends_no_server(caplog):
+def test_a_failing_child_of_a_handler_fails_the_handler_and_not_the_server(caplog):
     def child():
         yield
         raise ZeroDivisionError("in a child")
@@ -346,7 +347,7 @@ def test_the_failure_of_a_handlers_child_is_the_handlers_and_ends_no_server(capl
     assert [record.exc_info[0] for record in caplog.records] == [ExceptionGroup] * 2
 
 
-def test_a_connection_is_closed_when_the_handlers_children_have_ended_and_not_before():
+def test_a_connection_is_closed_after_the_handlers_children_have_ended():
     def child(conn):
         yield Write(conn, (yield Read(conn, 100)).upper())
 
@@ -364,8 +365,8 @@ def test_a_connection_is_closed_when_the_handlers_children_have_ended_and_not_be
     run(main())
 
 
-def test_when_a_run_is_broken_off_connections_are_closed_too():
-    class Broken(Syscall[None]):
+def test_an_aborted_run_closes_its_connections():
+    class BreaksARule(Syscall[None]):
         __slots__ = ()
 
         def handle(self, kernel, task):
@@ -381,14 +382,14 @@ def test_when_a_run_is_broken_off_connections_are_closed_too():
         _, listener = yield from started(handler)
         with (yield Connect(listener.address)):
             yield from until(lambda: kept)
-            yield Broken()
+            yield BreaksARule()
 
     with pytest.raises(SyscallError, match="was woken while it is running"):
         run(main())
     assert kept[0].fileno() == -1
 
 
-def test_a_connection_that_was_aborted_before_it_was_accepted_ends_no_server(monkeypatch):
+def test_a_connection_aborted_before_its_accept_does_not_stop_the_server(monkeypatch):
     accept, aborted = Socket.try_accept, []
 
     def abort_first(listener):
@@ -411,7 +412,7 @@ def test_a_connection_that_was_aborted_before_it_was_accepted_ends_no_server(mon
     assert aborted
 
 
-def test_sigterm_ends_a_server_as_ctrl_c_does_and_is_given_back(path):
+def test_sigterm_stops_a_server_and_its_old_handler_is_restored(path):
     log = []
 
     def handler(conn):
@@ -441,8 +442,9 @@ def test_sigterm_ends_a_server_as_ctrl_c_does_and_is_given_back(path):
         OSError(110, "timed out"),
         ExceptionGroup("a", [ExceptionGroup("b", [ConnectionResetError(104, "reset")])]),
     ],
+    ids=["a reset", "a timeout", "a reset in nested groups"],
 )
-def test_a_connection_that_was_lost_is_one_line_wherever_that_was_noticed(error, path, caplog):
+def test_a_lost_connection_is_logged_as_one_line_whichever_error_reports_it(error, path, caplog):
     def handler(conn):
         yield
         raise error

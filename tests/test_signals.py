@@ -1,4 +1,4 @@
-"""Waiting for signals, and what they do before and afterwards; each test in generator and in `async def` form."""
+"""WaitSignal: the signals that a task receives, and their effects before and afterwards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from time import monotonic
 
 import pytest
-from forms import add_async_forms, in_thread
+from forms import in_thread
 from helpers import no_file_is_left_open  # noqa: F401
 from helpers import run as run_unbounded
 from programs import started
@@ -30,10 +30,10 @@ from minisched import (
     WaitSignal,
     gather,
 )
-from minisched.signals import Signals
+from minisched.bridges.signals import Signals
 from minisched.testing import VirtualClock, check_syscall
 
-SECONDS = 20  # after which a test has failed
+SECONDS = 20  # the timeout of a test
 FIRST, SECOND, HARMLESS = signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
 CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
@@ -48,7 +48,7 @@ def signals_are_as_they_were():
 
 @pytest.fixture
 def heard():
-    """What comes of the first signal when nobody waits for it."""
+    """The log of the program's own handler of the first signal."""
     heard = []
     before = signal.signal(FIRST, lambda *args: heard.append("outside"))
     yield heard
@@ -60,11 +60,11 @@ def handlers():
 
 
 class BrokenOff(BaseException):
-    """What ends a run at once."""
+    """Ends a run at once."""
 
 
 class BreakOff(Syscall[None]):
-    """End the run at once, as a second Ctrl-C does."""
+    """End the run at once, as the second Ctrl-C does."""
 
     __slots__ = ()
 
@@ -74,12 +74,12 @@ class BreakOff(Syscall[None]):
 
 
 class Bounded(VirtualClock):
-    """A virtual clock that is not content to wait for a signal for ever."""
+    """A virtual clock that waits for a signal for SECONDS at most."""
 
     def wait(self, select, deadline):
         began = monotonic()
         super().wait(lambda seconds: select(SECONDS if seconds is None else seconds), deadline)
-        assert monotonic() - began < SECONDS, "nothing came"
+        assert monotonic() - began < SECONDS, "nothing ended the wait"
 
 
 def run(main):
@@ -87,15 +87,15 @@ def run(main):
 
 
 def send(signum):
-    """Send a signal to this process, which has been handled when this returns."""
+    """Send a signal to this process; its handler has run when this returns."""
     os.kill(os.getpid(), signum)
 
 
 def until(condition):
-    """Let the others run until `condition()` is true."""
+    """Let other tasks run until `condition()` is true."""
     end = monotonic() + SECONDS
     while not condition():
-        assert monotonic() < end, "it never came true"
+        assert monotonic() < end, "the condition never became true"
         yield
 
 
@@ -104,17 +104,17 @@ def parked(*tasks):
 
 
 def waiting(*signums, times=1):
-    """Wait for signals so many times; return which came."""
-    came = []
+    """Wait for signals that many times; return those that arrived."""
+    arrived = []
     for _ in range(times):
-        came.append((yield WaitSignal(*signums)))
-    return came
+        arrived.append((yield WaitSignal(*signums)))
+    return arrived
 
 
-# Which comes.
+# Arrival.
 
 
-def test_a_signal_ends_the_wait_for_it_when_the_loop_comes_to_that():
+def test_a_signal_ends_the_wait_for_it_in_the_next_wait_phase():
     def main():
         task = yield Spawn(waiting(FIRST))
         yield from parked(task)
@@ -125,7 +125,7 @@ def test_a_signal_ends_the_wait_for_it_when_the_loop_comes_to_that():
     assert run(main()) == [FIRST]
 
 
-def test_a_signal_from_elsewhere_ends_the_wait_in_the_selector():
+def test_a_signal_sent_by_another_thread_ends_the_poll():
     def main():
         task = yield Spawn(waiting(FIRST))
         yield from parked(task)
@@ -135,7 +135,7 @@ def test_a_signal_from_elsewhere_ends_the_wait_in_the_selector():
     assert run(main()) == [FIRST]
 
 
-def test_of_several_signals_the_one_that_came_is_the_answer():
+def test_of_several_signals_the_one_that_arrived_is_returned():
     def main():
         task = yield Spawn(waiting(FIRST, SECOND, times=2))
         yield from parked(task)
@@ -148,7 +148,7 @@ def test_of_several_signals_the_one_that_came_is_the_answer():
     assert run(main()) == [SECOND, FIRST]
 
 
-def test_several_signals_at_once_are_told_one_by_one_in_the_order_of_their_coming():
+def test_several_signals_at_once_are_returned_one_by_one_in_order_of_arrival():
     def main():
         task = yield Spawn(waiting(FIRST, HARMLESS, SECOND, times=3))
         yield from parked(task)
@@ -159,17 +159,17 @@ def test_several_signals_at_once_are_told_one_by_one_in_the_order_of_their_comin
     assert run(main()) == [SECOND, FIRST, HARMLESS]
 
 
-def test_a_signal_that_comes_between_two_waits_is_kept_once():
-    def taking():
+def test_a_signal_between_two_waits_is_kept_once():
+    def receives():
         log.append((yield WaitSignal(FIRST)))
         yield go.wait()
         log.append((yield WaitSignal(FIRST)))
         with (yield MoveOnAfter(1)) as scope:
             yield WaitSignal(FIRST)
-        log.append(scope.cancelled)
+        log.append(scope.cancelled_caught)
 
     def main():
-        task = yield Spawn(taking())
+        task = yield Spawn(receives())
         yield from parked(task)
         send(FIRST)
         yield from until(lambda: log)
@@ -185,9 +185,9 @@ def test_a_signal_that_comes_between_two_waits_is_kept_once():
     assert log == [FIRST, FIRST, True]
 
 
-def test_a_signal_that_is_not_waited_for_now_is_kept_for_the_wait_that_is_for_it():
+def test_a_signal_is_kept_until_a_wait_for_it():
     def main():
-        task = yield Spawn(taking())
+        task = yield Spawn(receives())
         yield from parked(task)
         send(SECOND)
         yield from until(lambda: log)
@@ -199,7 +199,7 @@ def test_a_signal_that_is_not_waited_for_now_is_kept_for_the_wait_that_is_for_it
         send(FIRST)
         yield Join(task)
 
-    def taking():
+    def receives():
         log.append((yield WaitSignal(FIRST, SECOND)))
         yield go.wait()
         log.append((yield WaitSignal(FIRST)))
@@ -210,9 +210,9 @@ def test_a_signal_that_is_not_waited_for_now_is_kept_for_the_wait_that_is_for_it
     assert log == [SECOND, FIRST, SECOND]
 
 
-def test_a_signal_that_comes_while_another_is_waited_for_wakes_nobody():
+def test_a_signal_during_a_wait_for_another_one_wakes_no_task():
     def main():
-        task = yield Spawn(taking())
+        task = yield Spawn(receives())
         yield from parked(task)
         send(FIRST)
         yield from until(lambda: log)
@@ -223,7 +223,7 @@ def test_a_signal_that_comes_while_another_is_waited_for_wakes_nobody():
         send(SECOND)
         yield Join(task)
 
-    def taking():
+    def receives():
         log.append((yield WaitSignal(FIRST, SECOND)))
         log.append((yield WaitSignal(SECOND)))
 
@@ -232,7 +232,7 @@ def test_a_signal_that_comes_while_another_is_waited_for_wakes_nobody():
     assert log == [FIRST, SECOND]
 
 
-def test_two_tasks_that_wait_for_one_signal_are_both_told():
+def test_two_tasks_that_wait_for_one_signal_both_receive_it():
     def main():
         tasks = []
         for _ in range(2):
@@ -240,18 +240,18 @@ def test_two_tasks_that_wait_for_one_signal_are_both_told():
         other = yield Spawn(waiting(SECOND))
         yield from parked(*tasks, other)
         send(FIRST)
-        answers = yield from gather(*(joining(task) for task in tasks))
+        received = yield from gather(*(joins(task) for task in tasks))
         assert other.state == "parked"
         send(SECOND)
-        return answers
+        return received
 
-    def joining(task):
+    def joins(task):
         return (yield Join(task))
 
     assert run(main()) == [[FIRST], [FIRST]]
 
 
-def test_a_signal_that_is_waited_for_is_no_deadlock_and_one_that_was_is():
+def test_a_wait_for_a_signal_prevents_a_deadlock_and_its_end_does_not():
     def main():
         task = yield Spawn(waiting(FIRST))
         yield from parked(task)
@@ -263,7 +263,7 @@ def test_a_signal_that_is_waited_for_is_no_deadlock_and_one_that_was_is():
         run(main())
 
 
-def test_a_signal_may_be_all_that_a_run_waits_for():
+def test_a_run_may_wait_for_a_signal_only():
     class Sends(VirtualClock):
         def wait(self, select, deadline):
             send(FIRST)
@@ -272,19 +272,29 @@ def test_a_signal_may_be_all_that_a_run_waits_for():
     assert run_unbounded(waiting(FIRST), clock=Sends()) == [FIRST]
 
 
-# Cancelled.
+def test_wait_signal_can_be_yielded_and_awaited(waits):
+    def main():
+        task = yield Spawn(waits(WaitSignal(FIRST)))
+        yield from parked(task)
+        send(FIRST)
+        return (yield Join(task))
+
+    assert run(main()) == FIRST
+
+
+# Cancellation.
 
 
 def test_a_cancelled_wait_loses_no_signal():
     def main():
-        task = yield Spawn(giving_up())
+        task = yield Spawn(gives_up())
         yield from parked(task)
         yield Sleep(5)
         send(FIRST)
         go.set()
         return (yield Join(task))
 
-    def giving_up():
+    def gives_up():
         with (yield MoveOnAfter(1)):
             yield WaitSignal(FIRST)
         yield go.wait()
@@ -294,8 +304,8 @@ def test_a_cancelled_wait_loses_no_signal():
     assert run(main()) == FIRST
 
 
-def test_a_signal_and_a_cancellation_in_the_same_turn():
-    def asking():
+def test_a_signal_and_then_a_cancellation_in_the_same_turn_lose_nothing():
+    def waits_twice():
         log.append((yield WaitSignal(FIRST)))
         try:
             yield
@@ -304,7 +314,7 @@ def test_a_signal_and_a_cancellation_in_the_same_turn():
             raise
 
     def main():
-        task = yield Spawn(asking(), keep=True)
+        task = yield Spawn(waits_twice(), keep=True)
         yield from parked(task)
         send(FIRST)
         yield from until(lambda: task.state == "ready")
@@ -317,27 +327,29 @@ def test_a_signal_and_a_cancellation_in_the_same_turn():
     assert log == [FIRST, "cancelled"]
 
 
-def test_waiting_for_a_signal_passes_the_battery():
-    check_syscall(lambda: (WaitSignal(FIRST, HARMLESS), lambda: send(HARMLESS)))  # one that ends no process
+def test_wait_signal_passes_check_syscall():
+    check_syscall(
+        lambda: (WaitSignal(FIRST, HARMLESS), lambda: send(HARMLESS))
+    )  # a signal that ends no process by default
 
 
-# What else the signal does, and when.
+# Ownership.
 
 
-def test_a_signal_is_its_takers_until_the_end_of_its_body(heard):
+def test_a_task_owns_its_signals_until_its_body_ends(heard):
     before = signal.getsignal(FIRST)
 
     def child():
         yield go.wait()
 
-    def taking():
+    def receives():
         yield WaitSignal(FIRST)
         yield Spawn(child())
         send(FIRST)  # kept
         assert heard == []
 
     def main():
-        task = yield Spawn(taking())
+        task = yield Spawn(receives())
         yield from parked(task)
         send(FIRST)
         yield from until(lambda: task.state == "ending")
@@ -350,7 +362,7 @@ def test_a_signal_is_its_takers_until_the_end_of_its_body(heard):
     assert heard == ["outside"]
 
 
-def test_a_signal_of_two_tasks_is_given_back_by_the_last(heard):
+def test_the_handler_is_restored_when_the_body_of_the_last_owner_has_ended(heard):
     def main():
         task = yield Spawn(waiting(FIRST, times=2))
         other = yield Spawn(waiting(FIRST))
@@ -367,7 +379,7 @@ def test_a_signal_of_two_tasks_is_given_back_by_the_last(heard):
 
 
 @pytest.mark.parametrize("end", ["returns", "fails", "cancelled", "broken off"])
-def test_a_signal_is_what_it_was_when_the_run_ends(heard, end):
+def test_the_handler_is_restored_when_the_run_ends(heard, end):
     before = signal.getsignal(FIRST)
 
     def main():
@@ -392,7 +404,7 @@ def test_a_signal_is_what_it_was_when_the_run_ends(heard, end):
 
 
 @pytest.mark.parametrize("before", [signal.SIG_IGN, signal.SIG_DFL])
-def test_a_signal_that_was_ignored_or_left_alone_is_so_again(before):
+def test_the_default_and_the_ignoring_handler_are_restored(before):
     def main():
         task = yield Spawn(waiting(HARMLESS))
         yield from parked(task)
@@ -407,7 +419,7 @@ def test_a_signal_that_was_ignored_or_left_alone_is_so_again(before):
         signal.signal(HARMLESS, usual)
 
 
-def test_a_handler_that_the_program_sets_meanwhile_is_kept(heard):
+def test_a_handler_that_the_program_sets_during_the_run_is_kept(heard):
     def mine(*args):
         heard.append("mine")
 
@@ -422,20 +434,20 @@ def test_a_handler_that_the_program_sets_meanwhile_is_kept(heard):
     assert heard == ["mine"]
 
 
-def test_nothing_is_held_of_a_task_that_has_ended():
+def test_nothing_refers_to_a_task_that_has_ended():
     def main():
         task = yield Spawn(waiting(FIRST, SECOND))
         yield from parked(task)
         signals = task.kernel.service(Signals)
         send(SECOND)
-        send(FIRST)  # it is not told of this one
+        send(FIRST)  # the task ends before it waits for this one
         yield Join(task)
-        return signals.takers, signals.before, signals.come, signals.waiting
+        return signals.owners, signals.previous, signals.kept, signals.waiting
 
     assert run(main()) == ({}, {}, {}, {})
 
 
-def test_a_second_run_has_the_signal_too():
+def test_a_second_run_receives_the_signal_too():
     def main():
         task = yield Spawn(waiting(FIRST))
         yield from parked(task)
@@ -445,7 +457,7 @@ def test_a_second_run_has_the_signal_too():
     assert [run(main()) for _ in range(2)] == [[FIRST]] * 2
 
 
-def test_ctrl_c_that_is_waited_for_cancels_nobody_and_afterwards_it_does():
+def test_ctrl_c_with_an_owner_cancels_nothing_and_afterwards_cancels_main():
     def main():
         task = yield Spawn(waiting(signal.SIGINT, times=2))
         yield from parked(task)
@@ -471,18 +483,18 @@ def test_ctrl_c_that_is_waited_for_cancels_nobody_and_afterwards_it_does():
 @pytest.mark.parametrize(
     "signum, sentence",
     [
-        (0, "WaitSignal: 0 is no signal"),
-        (-1, "WaitSignal: -1 is no signal"),
-        (10_000, "WaitSignal: 10000 is no signal"),
-        (signal.SIGKILL, r"WaitSignal\(SIGKILL\): that one can't be caught"),
-        ("SIGHUP", "takes signals, as signal.SIGHUP, one by one, not 'SIGHUP'"),
+        (0, "WaitSignal: 0 is not a signal"),
+        (-1, "WaitSignal: -1 is not a signal"),
+        (10_000, "WaitSignal: 10000 is not a signal"),
+        (signal.SIGKILL, r"WaitSignal\(SIGKILL\): this signal can't be caught"),
+        ("SIGHUP", "takes signals as separate arguments, such as signal.SIGHUP, not 'SIGHUP'"),
         ("1", "not '1'"),
         (1.5, "not 1.5"),
-        ([FIRST, SECOND], r"one by one, not \["),
+        ([FIRST, SECOND], r"as separate arguments, .* not \["),
         (None, "not None"),
     ],
 )
-def test_what_is_no_signal_or_can_not_be_caught_is_refused(signum, sentence):
+def test_an_argument_that_is_not_a_signal_or_cannot_be_caught_is_refused(signum, sentence):
     def main():
         with pytest.raises(SyscallError, match=sentence):
             yield WaitSignal(signum)
@@ -491,26 +503,28 @@ def test_what_is_no_signal_or_can_not_be_caught_is_refused(signum, sentence):
     assert run(main()) == "goes on"
 
 
-def test_to_wait_for_no_signal_at_all_is_refused():
+def test_a_wait_without_signals_is_refused():
     def main():
-        with pytest.raises(SyscallError, match="one signal or more"):
+        with pytest.raises(SyscallError, match="needs one signal or more"):
             yield WaitSignal()
 
     run(main())
 
 
-def test_the_run_of_another_thread_has_no_signals():
+def test_a_run_in_another_thread_receives_no_signals():
     def main():
-        with pytest.raises(SyscallError, match=r"WaitSignal\(SIGUSR1\): only the main thread's run has signals"):
+        with pytest.raises(
+            SyscallError, match=r"WaitSignal\(SIGUSR1\): only a run in the main thread receives signals"
+        ):
             yield WaitSignal(FIRST)
-        with pytest.raises(SyscallError, match="WaitSignal: 0 is no signal"):
+        with pytest.raises(SyscallError, match="WaitSignal: 0 is not a signal"):
             yield WaitSignal(0)
         return threading.current_thread() is threading.main_thread()
 
     assert in_thread(run, main()) is False
 
 
-def test_a_wait_says_what_it_is_for():
+def test_the_repr_names_the_signals():
     assert repr(WaitSignal(signal.SIGHUP, signal.SIGTERM)) == "WaitSignal(SIGHUP, SIGTERM)"
     assert repr(WaitSignal(10_000)) == "WaitSignal(10000)"
 
@@ -522,7 +536,7 @@ RELOADING = """
 import signal
 from minisched import Event, Spawn, WaitSignal, run
 
-def reloading(go):
+def reloads(go):
     yield WaitSignal(signal.SIGHUP)
     print("once", flush=True)
     yield go.wait()
@@ -531,7 +545,7 @@ def reloading(go):
 
 def main():
     go = Event()
-    task = yield Spawn(reloading(go))
+    task = yield Spawn(reloads(go))
     while task.state != "parked":
         yield
     print("ready", flush=True)
@@ -543,7 +557,8 @@ run(main())
 """
 
 
-def test_a_hang_up_between_two_waits_does_not_end_the_process():
+@pytest.mark.slow
+def test_a_sighup_between_two_waits_does_not_end_the_process():
     with started("-c", RELOADING) as program:
         program.expect("ready")
         program.process.send_signal(signal.SIGHUP)
@@ -554,6 +569,3 @@ def test_a_hang_up_between_two_waits_does_not_end_the_process():
         program.process.send_signal(signal.SIGTERM)
         assert program.wait() == 0
         assert program.said.endswith("stopped by 15\n") and program.errors() == ""
-
-
-add_async_forms(globals())

@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import socket
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from helpers import (  # noqa: F401
     Recording,
     no_file_is_left_open,
     open_numbers,
+    open_wakeup,
     pair,
     parked,
     run,
@@ -44,11 +46,11 @@ from minisched import (
     WaitWritable,
     Write,
 )
-from minisched.entries import CLOSED
-from minisched.poller import WRITE
+from minisched.io._selectors2 import WRITE
+from minisched.io.filelike import CLOSED
 from minisched.testing import check_syscall
 
-HERE = ("127.0.0.1", 0)
+LOCAL = ("127.0.0.1", 0)
 
 
 def has_ipv6():
@@ -62,7 +64,7 @@ def has_ipv6():
 
 @pytest.fixture
 def path():
-    """Return a short path, in a directory of its own, that does not exist."""
+    """Return a short path that does not exist, in a directory of its own."""
     with tempfile.TemporaryDirectory() as directory:
         yield os.path.join(directory, "sock")
 
@@ -74,7 +76,7 @@ def accept_one(listener):
 
 
 def echo_over(listener):
-    """Connect to a listener, have a word echoed; return (address, peer) of the accepted and the connecting side."""
+    """Echo a word through a listener; return (address, peer) of the accepted and of the connecting side."""
     server = yield Spawn(accept_one(listener))
     with (yield Connect(listener.address[:2] if isinstance(listener.address, tuple) else listener.address)) as conn:
         yield Write(conn, b"word")
@@ -84,7 +86,7 @@ def echo_over(listener):
 
 
 def fails(kind, call, text):
-    """Yield `call`, which has to raise `kind` with `text` in its message."""
+    """Yield `call` and assert that it raises `kind` with `text` in its message."""
     with pytest.raises(kind) as caught:
         yield call
     assert text in str(caught.value)
@@ -101,7 +103,7 @@ def fails(kind, call, text):
         pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")),
     ],
 )
-def test_a_word_over_tcp_and_who_is_who(host):
+def test_an_echo_over_tcp_and_the_addresses_of_both_sides(host):
     def main():
         with (yield Listen((host, 0))) as listener:
             assert listener.peer is None
@@ -113,7 +115,7 @@ def test_a_word_over_tcp_and_who_is_who(host):
 
 
 @pytest.mark.parametrize("form", [str, os.fsencode, Path])
-def test_a_word_over_a_unix_path(path, form):
+def test_an_echo_over_a_unix_path(path, form):
     def main():
         with (yield Listen(form(path))) as listener:
             assert listener.address == path
@@ -130,8 +132,8 @@ def test_a_word_over_a_unix_path(path, form):
     assert not os.path.exists(path)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self"), reason="names without a file are Linux's own")
-def test_a_unix_name_without_a_file():
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has abstract names")
+def test_an_echo_over_an_abstract_unix_name():
     def main():
         with (yield Listen(f"\0minisched-{os.getpid()}")) as listener:
             yield from echo_over(listener)
@@ -143,20 +145,32 @@ def test_a_unix_name_without_a_file():
 @pytest.mark.parametrize(
     ("address", "kind", "text"),
     [
-        (80, TypeError, "an address is (host, port) or a path, not 80"),
-        (None, TypeError, "an address is (host, port) or a path, not None"),
-        (("127.0.0.1",), TypeError, "an address is (host, port) or a path, not ('127.0.0.1',)"),
-        (("127.0.0.1", "80"), TypeError, "an address is (host, port) or a path, not ('127.0.0.1', '80')"),
-        ((b"127.0.0.1", 80), TypeError, "an address is (host, port) or a path"),
-        (("127.0.0.1", True), TypeError, "an address is (host, port) or a path, not ('127.0.0.1', True)"),
-        (("127.0.0.1", 65536), ValueError, "port 65536 is out of range: 0 to 65535"),
+        (80, TypeError, "an address is (host, port), as in ('127.0.0.1', 80), or a path, not 80"),
+        (None, TypeError, "an address is (host, port), as in ('127.0.0.1', 80), or a path, not None"),
+        (
+            ("127.0.0.1",),
+            TypeError,
+            "an address is (host, port), as in ('127.0.0.1', 80), or a path, not ('127.0.0.1',)",
+        ),
+        (
+            ("127.0.0.1", "80"),
+            TypeError,
+            "an address is (host, port), as in ('127.0.0.1', 80), or a path, not ('127.0.0.1', '80')",
+        ),
+        ((b"127.0.0.1", 80), TypeError, "an address is (host, port), as in ('127.0.0.1', 80), or a path"),
+        (
+            ("127.0.0.1", True),
+            TypeError,
+            "an address is (host, port), as in ('127.0.0.1', 80), or a path, not ('127.0.0.1', True)",
+        ),
+        (("127.0.0.1", 65536), ValueError, "port 65536 is out of range: a port is a number from 0 to 65535"),
         (("127.0.0.1", -1), ValueError, "port -1 is out of range"),
         (("nobody.invalid", 80), OSError, "'nobody.invalid'"),
         ("/" + "long" * 100, OSError, "AF_UNIX path too long"),
         ("/nowhere/at/all", FileNotFoundError, "'/nowhere/at/all'"),
     ],
 )
-def test_an_address_that_is_wrong_is_one_clear_error(call, address, kind, text, monkeypatch):
+def test_a_wrong_address_raises_one_clear_error(call, address, kind, text, monkeypatch):
     def no_such_host(*args, **keywords):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -168,24 +182,24 @@ def test_an_address_that_is_wrong_is_one_clear_error(call, address, kind, text, 
 # Listening
 
 
-def test_a_port_in_use_is_named():
+def test_the_error_for_a_port_in_use_names_it():
     def main():
-        with (yield Listen(HERE)) as listener:
+        with (yield Listen(LOCAL)) as listener:
             host, port = listener.address
             yield from fails(OSError, Listen((host, port)), f"Address already in use: '{host}:{port}'")
 
     run(main())
 
 
-def test_several_can_listen_at_one_port_where_all_of_them_ask_for_it():
+def test_listeners_can_share_a_port_if_all_set_reuse_port():
     def main():
-        with (yield Listen(HERE, reuse_port=True)) as one, (yield Listen(one.address, reuse_port=True)) as other:
+        with (yield Listen(LOCAL, reuse_port=True)) as one, (yield Listen(one.address, reuse_port=True)) as other:
             assert one.address == other.address
 
     run(main())
 
 
-def test_a_path_that_exists_is_named_and_left_untouched(path):
+def test_the_error_for_an_existing_path_names_it_and_the_file_is_untouched(path):
     def main():
         yield from fails(OSError, Listen(path), f"Address already in use: '{path}'")
 
@@ -197,7 +211,7 @@ def test_a_path_that_exists_is_named_and_left_untouched(path):
     os.unlink(path)
 
 
-def test_somebody_elses_file_at_our_path_is_left_alone(path):
+def test_a_listener_does_not_unlink_another_file_at_its_path(path):
     def main():
         with (yield Listen(path)):
             os.unlink(path)
@@ -209,7 +223,7 @@ def test_somebody_elses_file_at_our_path_is_left_alone(path):
         assert file.read() == "precious"
 
 
-def test_a_path_that_is_gone_already_is_no_error(path):
+def test_a_listener_whose_path_is_removed_closes_without_error(path):
     def main():
         with (yield Listen(path)):
             os.unlink(path)
@@ -217,25 +231,33 @@ def test_a_path_that_is_gone_already_is_no_error(path):
     run(main())
 
 
-def test_a_path_goes_with_a_number_that_is_given_away(path):
+def test_a_detached_listener_leaves_its_path(path):
     def main():
         listener = yield Listen(path)
-        number = listener.detach()
+        fd = listener.detach()
         listener.close()
         assert os.path.exists(path)
-        os.close(number)
+        os.close(fd)
 
     run(main())
 
 
-def test_a_listener_that_can_not_listen_takes_its_path_away_again(path, monkeypatch):
+def test_a_listener_that_fails_removes_its_path(path, monkeypatch):
     def refuse(self, backlog):
         raise OSError(errno.ENOBUFS, "No buffer space available")
 
     monkeypatch.setattr(Socket, "listen", refuse, raising=False)
     run(fails(OSError, Listen(path), f"No buffer space available: '{path}'"))
-    run(fails(OSError, Listen(HERE), "No buffer space available: '127.0.0.1:0'"))
+    run(fails(OSError, Listen(LOCAL), "No buffer space available: '127.0.0.1:0'"))
     assert not os.path.exists(path)
+
+
+def test_listen_connect_and_accept_are_awaitable():
+    async def main():
+        with await Listen(LOCAL) as listener, await Connect(listener.address) as near, await Accept(listener) as far:
+            return near.peer == listener.address, far.peer == near.address
+
+    assert run(main()) == (True, True)
 
 
 # Accepting
@@ -250,11 +272,11 @@ def test_an_accepted_socket_never_blocks_and_is_not_inherited(path):
                     assert not os.get_blocking(sock.fileno())
                     assert type(sock) is Socket
 
-    run(main(HERE))
+    run(main(LOCAL))
     run(main(path))
 
 
-def test_a_connection_that_is_there_is_accepted_at_once_and_in_order(path):
+def test_waiting_connections_are_accepted_at_once_and_in_order(path):
     def main():
         with (yield Listen(path)) as listener:
             with (yield Connect(path)) as one, (yield Connect(path)) as two:
@@ -266,7 +288,7 @@ def test_a_connection_that_is_there_is_accepted_at_once_and_in_order(path):
     assert run(main()) == (b"one", b"two")
 
 
-def test_a_connection_that_comes_with_the_cancellation_stays_in_the_backlog(path):
+def test_a_cancelled_accept_leaves_the_connection_in_the_backlog(path):
     def main():
         with (yield Listen(path)) as listener:
             task = yield Spawn(accept_one(listener), keep=True)
@@ -284,7 +306,7 @@ def test_a_connection_that_comes_with_the_cancellation_stays_in_the_backlog(path
 
 def test_a_second_accept_gets_busy_error_and_close_wakes_the_first():
     def main():
-        with (yield Listen(HERE)) as listener:
+        with (yield Listen(LOCAL)) as listener:
             task = yield Spawn(accept_one(listener), "acceptor", keep=True)
             yield from parked(task)
             yield from fails(BusyError, Accept(listener), "another task waits to read listener")
@@ -295,7 +317,7 @@ def test_a_second_accept_gets_busy_error_and_close_wakes_the_first():
     run(main())
 
 
-def test_accept_says_what_it_takes():
+def test_accept_refuses_a_plain_socket_and_says_what_it_takes():
     def main():
         with socket.socket() as plain:
             yield from fails(TypeError, Accept(plain), "Accept takes what `yield Listen(...)` returns, a listener, not")
@@ -307,10 +329,10 @@ def test_accept_says_what_it_takes():
     assert repr(Accept(7)) == "Accept(file 7)"
 
 
-def test_a_connection_that_can_not_be_wrapped_is_closed(monkeypatch):
+def test_an_accepted_connection_is_closed_if_no_socket_can_be_made_of_it(monkeypatch):
     class Refusing(Socket):
         def try_accept(self):
-            monkeypatch.setattr("minisched.network.Socket", refuse)
+            monkeypatch.setattr("minisched.net.sockets.Socket", refuse)
             try:
                 return super().try_accept()
             finally:
@@ -321,7 +343,7 @@ def test_a_connection_that_can_not_be_wrapped_is_closed(monkeypatch):
 
     def main():
         with Refusing(socket.AF_INET, socket.SOCK_STREAM) as listener, socket.socket() as client:
-            listener.bind(HERE)
+            listener.bind(LOCAL)
             listener.listen()
             client.setblocking(False)
             client.connect_ex(listener.address)
@@ -334,23 +356,23 @@ def test_a_connection_that_can_not_be_wrapped_is_closed(monkeypatch):
 # Connecting
 
 
-def test_a_refused_connection_names_the_address():
+def test_the_error_for_a_refused_connection_names_the_address():
     def main():
-        with (yield Listen(HERE)) as listener:
+        with (yield Listen(LOCAL)) as listener:
             address = listener.address
         yield from fails(ConnectionRefusedError, Connect(address), f'Connection refused: "{address}"')
 
     run(main())
 
 
-def test_a_unix_path_without_a_listener_is_refused_by_name(path):
+def test_the_error_for_a_unix_path_without_a_listener_names_it(path):
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(path)
     run(fails(ConnectionRefusedError, Connect(path), f"Connection refused: '{path}'"))
     os.unlink(path)
 
 
-def test_a_full_backlog_of_a_unix_listener_is_an_error_and_no_connection(path):
+def test_a_full_backlog_of_a_unix_listener_refuses_the_connection(path):
     def main():
         conns = []
         with (yield Listen(path, 0)):
@@ -364,8 +386,8 @@ def test_a_full_backlog_of_a_unix_listener_is_an_error_and_no_connection(path):
     run(main())
 
 
-class Given(Network):
-    """A network whose hosts have the addresses that a test gives: (how to make the socket, where it connects)."""
+class FakeNetwork(Network):
+    """A network in which every host has the `addresses` of the test: pairs as `Network.dial` returns."""
 
     addresses = ()
 
@@ -374,10 +396,10 @@ class Given(Network):
 
 
 def use(*addresses):
-    """Return the syscall that puts a `Given` in the place of the network."""
+    """Return a syscall that replaces the network by a `FakeNetwork` with these addresses."""
 
     def put(kernel):
-        kernel.services[Network] = given = Given(kernel)
+        kernel.services[Network] = given = FakeNetwork(kernel)
         given.addresses = addresses
 
     return Ask(put)
@@ -392,7 +414,7 @@ def no_socket():
 
 
 class Slow(Socket):
-    """Its connection is under way for as long as its buffers are full."""
+    """A socket whose connect is in progress while its buffers are full."""
 
     made = ()
     fails = None
@@ -416,7 +438,7 @@ class Slow(Socket):
         self.peer = address
         return self
 
-    def go_on(self, fails=None):
+    def finish(self, fails=None):
         self.fails = fails
         try:
             while self.other.recv(65536):
@@ -436,35 +458,35 @@ def slow():
 
 
 def connecting():
-    """Connect to what the network gives; return what it became."""
+    """Connect to an address of the fake network; return the type and the peer of the socket."""
     with (yield Connect("given")) as sock:
         return type(sock), sock.peer
 
 
 def unused_address():
     with socket.socket() as sock:
-        sock.bind(HERE)
+        sock.bind(LOCAL)
         return sock.getsockname()
 
 
 def test_the_second_address_is_tried_when_the_first_refuses():
     def main():
-        with (yield Listen(HERE)) as listener:
+        with (yield Listen(LOCAL)) as listener:
             yield use((tcp, unused_address()), (no_socket, None), (tcp, listener.address))
             assert (yield from connecting()) == (Socket, listener.address)
 
     run(main())
 
 
-def test_the_second_address_is_tried_when_the_first_fails_after_a_while(slow):
+def test_the_second_address_is_tried_when_the_first_fails_after_a_wait(slow):
     def main():
         yield use((slow, "first"), (no_socket, None), (slow, "second"))
         task = yield Spawn(connecting())
         yield from parked(task)
-        slow.made[0].go_on(fails=OSError("no route"))
+        slow.made[0].finish(fails=OSError("no route"))
         yield from until(lambda: len(slow.made) == 2)
         yield from parked(task)
-        slow.made[1].go_on()
+        slow.made[1].finish()
         assert (yield Join(task)) == (slow, "second")
 
     run(main())
@@ -478,34 +500,34 @@ def test_the_error_of_the_last_address_is_raised(slow):
         yield use((slow, "first"), (no_socket, None))
         task = yield Spawn(connecting(), keep=True)
         yield from parked(task)
-        slow.made[0].go_on(fails=OSError("no route"))
+        slow.made[0].finish(fails=OSError("no route"))
         with pytest.raises(OSError, match="Address family not supported"):
             yield Join(task)
         yield use((slow, "only"))
         task = yield Spawn(connecting(), keep=True)
         yield from parked(task)
-        slow.made[1].go_on(fails=OSError("no route"))
+        slow.made[1].finish(fails=OSError("no route"))
         with pytest.raises(OSError, match="no route"):
             yield Join(task)
 
     run(main())
 
 
-def test_a_wake_up_in_vain_goes_on_connecting(slow):
+def test_a_connect_goes_on_after_a_spurious_wake_up(slow):
     def main():
         yield use((slow, "there"))
         task = yield Spawn(connecting())
         yield from parked(task)
         poller = yield Ask(lambda kernel: kernel.service(Poller))
-        poller.tell(poller.entries[slow.made[0].fileno()], WRITE)
+        poller.dispatch(poller.registered[slow.made[0].fileno()], WRITE)
         yield from parked(task)
-        slow.made[0].go_on()
+        slow.made[0].finish()
         assert (yield Join(task)) == (slow, "there")
 
     run(main())
 
 
-def test_a_connection_that_is_cancelled_under_way_is_closed(slow):
+def test_a_cancelled_connect_closes_its_socket(slow):
     def main():
         yield use((slow, "there"))
         task = yield Spawn(connecting(), keep=True)
@@ -519,19 +541,19 @@ def test_a_connection_that_is_cancelled_under_way_is_closed(slow):
     run(main())
 
 
-def test_a_socket_that_is_closed_while_it_is_connected_is_an_error(slow):
+def test_a_connect_whose_socket_is_closed_gets_closed_error(slow):
     def main():
         yield use((slow, "there"))
         task = yield Spawn(connecting(), keep=True)
         yield from parked(task)
         slow.made[0].close()
-        yield from fails(ClosedError, Join(task), "closed while it was being connected")
+        yield from fails(ClosedError, Join(task), "was closed while task 'connecting' waited for it")
 
     run(main())
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_a_connection_that_can_not_be_waited_for_is_closed(slow, later):
+def test_a_connect_that_can_not_wait_closes_its_socket(slow, later):
     recording = Recording()
 
     def main():
@@ -542,7 +564,7 @@ def test_a_connection_that_can_not_be_waited_for_is_closed(slow, later):
         if later:
             yield from parked(task)
             poller = yield Ask(lambda kernel: kernel.service(Poller))
-            entry = poller.entries[slow.made[0].fileno()]
+            entry = poller.registered[slow.made[0].fileno()]
             dialing, entry.writer, entry.events = entry.writer, None, 0
             recording.errors["register"] = OSError("no more of these")
             dialing.ready()
@@ -552,7 +574,20 @@ def test_a_connection_that_can_not_be_waited_for_is_closed(slow, later):
     run(main(), selector=recording)
 
 
-# The sockets themselves
+def test_the_next_address_is_tried_when_the_selector_refuses_the_first_socket(slow):
+    recording = Recording()
+
+    def main():
+        with (yield Listen(LOCAL)) as listener:
+            yield use((slow, "there"), (tcp, listener.address))
+            recording.errors["register"] = OSError("no more of these")
+            assert (yield from connecting()) == (Socket, listener.address)
+        assert slow.made[0].fileno() < 0
+
+    run(main(), selector=recording)
+
+
+# The class Socket
 
 
 @pytest.mark.parametrize(
@@ -560,7 +595,7 @@ def test_a_connection_that_can_not_be_waited_for_is_closed(slow, later):
     [
         (lambda sock: sock.recv(5), "Socket.recv() would hold up every task: use `yield Read(sock, size)`"),
         (lambda sock: sock.recv_into(bytearray(5)), "use `yield Read(sock, size)`"),
-        (lambda sock: sock.recvfrom(5), "use `yield Read(sock, size)`"),
+        (lambda sock: sock.recvfrom(5), "use `yield RecvFrom(sock, size)`"),
         (lambda sock: sock.send(b"x"), "Socket.send() would hold up every task: use `yield Write(sock, data)`"),
         (lambda sock: sock.sendall(b"x"), "use `yield Write(sock, data)`"),
         (lambda sock: sock.sendfile(None), "use `yield Write(sock, data)`"),
@@ -570,21 +605,21 @@ def test_a_connection_that_can_not_be_waited_for_is_closed(slow, later):
         (lambda sock: sock.makefile(), "use `yield Read(sock, size)` and `yield Write(sock, data)`"),
     ],
 )
-def test_a_blocking_method_says_what_to_yield_instead(call, instead):
+def test_a_blocking_method_names_the_syscall_to_yield_instead(call, instead):
     ours, plain = pair()
     with ours, plain, pytest.raises(SyscallError) as caught:
         call(ours)
     assert instead in str(caught.value)
 
 
-def test_a_socket_that_is_dropped_without_being_closed_is_warned_about_by_python():
+def test_python_warns_of_a_socket_that_is_dropped_without_being_closed():
     def main():
         yield
         ours, plain = pair()
         plain.close()
         del ours
 
-    with pytest.warns(ResourceWarning, match="unclosed <minisched.network.Socket"):
+    with pytest.warns(ResourceWarning, match="unclosed <minisched.net.sockets.Socket"):
         run(main())
         gc.collect()
 
@@ -608,7 +643,7 @@ def test_a_socket_can_be_used_in_one_run_after_the_other():
             run(main(ours, plain, last))
 
 
-def test_what_the_last_read_has_said_is_known_in_the_next_run():
+def test_the_result_of_the_last_read_is_known_in_the_next_run():
     def reads(ours, plain):
         yield Write(plain, b"x")
         yield WaitReadable(ours)
@@ -621,10 +656,10 @@ def test_what_the_last_read_has_said_is_known_in_the_next_run():
     with ours, plain:
         run(reads(ours, plain))
         run(looks(ours))
-        assert ours.entry.short and ours.entry.active
+        assert ours.file_state.drained and ours.file_state.used
 
 
-def test_a_closed_socket_whose_number_is_still_open_can_not_be_waited_for():
+def test_no_task_can_wait_for_a_closed_socket_whose_descriptor_is_still_open():
     def main():
         ours, plain = pair()
         with plain, socket.socket.makefile(ours, "rb"):
@@ -658,15 +693,15 @@ def test_a_socket_can_be_used_in_a_run_of_another_thread_and_then_in_the_first_a
         assert run(main(ours, plain)) == (b"x", b"x", b"x")
 
 
-# The battery
+# The conformance test
 
 
 class Tracking(Socket):
-    """A listener that keeps what it has accepted, so that a test can close it."""
+    """A listener that keeps the sockets it makes, so that the test can close them."""
 
     def __init__(self):
         super().__init__(socket.AF_INET, socket.SOCK_STREAM)
-        self.bind(HERE)
+        self.bind(LOCAL)
         self.listen()
         self.made = []
 
@@ -686,7 +721,7 @@ class Tracking(Socket):
 
 
 @pytest.mark.parametrize("call", [Accept, WaitReadable])
-def test_the_battery_of_accept(call):
+def test_waits_on_a_listener_pass_the_conformance_test(call):
     def make():
         listener = Tracking()
         return call(listener), listener.dial, listener.close
@@ -695,10 +730,14 @@ def test_the_battery_of_accept(call):
     check_syscall(make)
 
 
-def test_the_battery_of_connect(slow):
+def test_connect_passes_the_conformance_test(slow):
     def make():
         yield use((partial(one_of, made := []), "there"))
-        return Connect("there"), lambda: [sock.go_on() for sock in made if sock.fileno() >= 0], partial(close_all, made)
+        return (
+            Connect("there"),
+            lambda: [sock.finish() for sock in made if sock.fileno() >= 0],
+            partial(close_all, made),
+        )
 
     def one_of(made):
         made.append(slow())
@@ -711,9 +750,9 @@ def test_the_battery_of_connect(slow):
     check_syscall(make)
 
 
-def test_a_wait_to_write_to_a_listener_can_only_be_given_up():
+def test_a_wait_to_write_to_a_listener_can_be_cancelled():
     def main():
-        with (yield Listen(HERE)) as listener:
+        with (yield Listen(LOCAL)) as listener:
             task = yield Spawn(waits(listener), keep=True)
             yield from parked(task)
             yield Cancel(task)
@@ -726,9 +765,10 @@ def test_a_wait_to_write_to_a_listener_can_only_be_given_up():
     run(main())
 
 
-def test_ten_connections_leave_no_number_open():
+def test_ten_connections_leave_no_descriptor_open():
     def main():
-        with (yield Listen(HERE)) as listener:
+        with (yield Listen(LOCAL)) as listener:
+            yield Ask(open_wakeup)
             before = open_numbers()
             for _ in range(10):
                 yield from echo_over(listener)

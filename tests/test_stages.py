@@ -1,4 +1,4 @@
-"""The stages: each runs, each shows its bug, and the next one does not have it."""
+"""The stages: each one runs and shows its bug, and the next stage does not have that bug."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import socket
 import sys
+from difflib import unified_diff
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import pairwise
 
@@ -18,7 +19,7 @@ PAIRS = [*pairwise(FILES)]
 
 
 def load(file):
-    """Import a stage from where it lies."""
+    """Import a stage from its path."""
     spec = spec_from_file_location(file.stem, file)
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -29,7 +30,7 @@ STAGES = [load(file) for file in FILES]
 
 
 def lines_of_code(file):
-    """Return how many lines of a file are code: no docstrings, comments or empty lines."""
+    """Return the number of statements in a file, without docstrings."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     return len({node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt) and not is_docstring(node)})
 
@@ -39,17 +40,18 @@ def is_docstring(node):
 
 
 def ran(stage, gen):
-    """Run a task of a stage; return it, and the names of those who wait for ever."""
+    """Run a task of a stage; return the task, and the names of the tasks that wait for ever."""
     kernel = stage.Kernel()
     task = kernel.spawn(gen)
     return task, kernel.run()
 
 
-# Each of them.
+# All stages.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
-def test_a_stage_runs_and_prints_what_works_and_then_its_bug(file, golden):
+def test_a_stage_prints_its_demonstration_and_then_its_bug(file, golden):
     done = finished(file)
     assert (done.returncode, done.stderr) == (0, "")
     assert ("-- the bug: " in done.stdout) == (file != FILES[-1])
@@ -57,7 +59,7 @@ def test_a_stage_runs_and_prints_what_works_and_then_its_bug(file, golden):
 
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
-def test_a_stage_stands_alone(file):
+def test_a_stage_imports_the_standard_library_only(file):
     imported = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -67,41 +69,50 @@ def test_a_stage_stands_alone(file):
     assert imported <= {"heapq", "selectors", "socket", "collections", "itertools"}
 
 
-def test_there_are_six_to_eight_and_each_is_longer_than_the_one_before():
+def test_there_are_six_to_eight_stages_and_each_is_longer_than_the_one_before():
     lengths = [lines_of_code(file) for file in FILES]
     assert 6 <= len(FILES) <= 8
     assert lengths == sorted(lengths) and lengths[-1] < 300
 
 
-def test_the_first_ones_scheduler_has_twenty_lines_at_most():
+def test_the_first_scheduler_has_at_most_twenty_lines():
     (kernel,) = (node for node in ast.parse(FILES[0].read_text()).body if isinstance(node, ast.ClassDef))
     assert kernel.end_lineno - kernel.lineno < 20
 
 
 @pytest.mark.parametrize(("one", "two"), PAIRS, ids=[one.stem for one, _ in PAIRS])
-def test_what_a_stage_has_the_next_one_has_too(one, two):
+def test_a_stage_keeps_the_classes_and_methods_of_the_stage_before(one, two):
     assert public(one) <= public(two)
 
 
+@pytest.mark.parametrize("number", [4, 5, 6, 7])
+def test_neighbouring_stages_differ_as_the_golden_diff_says(number, golden):
+    # Stages 4 to 8 repeat most of their lines. A fix in one of them only changes a diff; a fix in all of them does not.
+    texts = [file.read_text(encoding="utf-8").splitlines(keepends=True) for file in FILES[number - 1 : number + 1]]
+    names = [f"demos/stages/{file.name}" for file in FILES[number - 1 : number + 1]]
+    diff = [line if line[:2] != "@@" else "@@\n" for line in unified_diff(*texts, *names)]  # without line numbers
+    golden("".join(diff), f"stages/diff-{number}-{number + 1}")
+
+
 def public(file):
-    """Return the names of a stage's classes and of their methods, but not of its demonstration."""
-    found = set()
+    """Return the names of a stage's classes and of their methods, without its demonstration."""
+    names = set()
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef):
             methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
-            found |= {node.name, *(f"{node.name}.{name}" for name in methods)}
-    return found
+            names |= {node.name, *(f"{node.name}.{name}" for name in methods)}
+    return names
 
 
-def test_the_last_ones_kernel_has_the_verbs_of_minisched():
+def test_the_last_kernel_has_the_verbs_of_minisched():
     for verb in ("spawn", "park", "resume", "throw", "cancel", "service"):
         assert hasattr(STAGES[-1].Kernel, verb)
 
 
-# The bug of each, and its mend in the next.
+# The bug of each stage, and its fix in the next one.
 
 
-def test_one_that_fails_takes_all_along_and_from_the_second_stage_on_only_itself():
+def test_a_failing_task_ends_all_tasks_in_stage_1_and_only_itself_from_stage_2_on():
     def broken():
         yield
         raise ValueError("no luck")
@@ -146,13 +157,13 @@ def joining_a_cancelled_task(stage):
     return stuck, task.result
 
 
-def test_to_join_a_cancelled_task_hangs_and_from_the_third_stage_on_returns():
+def test_joining_a_cancelled_task_hangs_in_stage_2_and_raises_from_stage_3_on():
     assert joining_a_cancelled_task(STAGES[1]) == (["main"], None)
     assert joining_a_cancelled_task(STAGES[2]) == ([], "victim was cancelled")
 
 
 def turns_of(stage, gen):
-    """Return how many turns a task and what it spawns take."""
+    """Return how many turns a task and its children take."""
     kernel = stage.Kernel()
     turns, turn = [], kernel.turn
     kernel.turn = lambda: turns.append(1) or turn()
@@ -161,7 +172,7 @@ def turns_of(stage, gen):
     return len(turns)
 
 
-def test_who_waits_for_bytes_takes_turns_all_the_time_and_from_the_fourth_stage_on_two():
+def test_waiting_for_bytes_takes_a_turn_per_attempt_in_stage_3_and_two_turns_from_stage_4_on():
     def asking(conn, other):
         for _ in range(100):
             try:
@@ -175,12 +186,12 @@ def test_who_waits_for_bytes_takes_turns_all_the_time_and_from_the_fourth_stage_
         yield STAGES[3].WaitReadable(conn)
         assert conn.recv(10) == b"hello"
 
-    here, there = socket.socketpair()
-    with here, there:
-        here.setblocking(False)
-        assert turns_of(STAGES[2], asking(here, there)) == 101
-        assert here.recv(10) == b"hello"
-        assert turns_of(STAGES[3], waiting(here, there)) == 2
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        assert turns_of(STAGES[2], asking(near, far)) == 101
+        assert near.recv(10) == b"hello"
+        assert turns_of(STAGES[3], waiting(near, far)) == 2
 
 
 def sleeping_after_a_cancellation(stage):
@@ -205,7 +216,7 @@ def sleeping_after_a_cancellation(stage):
     return woken
 
 
-def test_who_was_cancelled_in_its_sleep_is_woken_too_early_and_from_the_fifth_stage_on_in_time():
+def test_a_task_cancelled_in_its_sleep_wakes_too_early_in_stage_4_and_on_time_from_stage_5_on():
     assert sleeping_after_a_cancellation(STAGES[3]) == [60, "broken"]
     assert sleeping_after_a_cancellation(STAGES[4]) == [101]
 
@@ -235,7 +246,7 @@ def handing_over(stage):
     return got
 
 
-def test_an_item_is_lost_with_a_cancelled_getter_and_from_the_sixth_stage_on_delivered():
+def test_an_item_is_lost_with_a_cancelled_getter_in_stage_5_and_delivered_from_stage_6_on():
     assert handing_over(STAGES[4]) == []
     assert handing_over(STAGES[5]) == [("first", "item")]
 
@@ -257,15 +268,15 @@ def reading_beside_a_flood(stage):
         yield stage.Spawn(spinner(), "spinner")
         return (yield stage.Join(task))
 
-    here, there = socket.socketpair()
-    with here, there:
-        there.send(b"hello")
-        return ran(stage, main(here))[0].result
+    near, far = socket.socketpair()
+    with near, far:
+        far.send(b"hello")
+        return ran(stage, main(near))[0].result
 
 
-def test_a_flood_of_ready_tasks_starves_a_reader_and_from_the_seventh_stage_on_does_not():
+def test_a_flood_of_ready_tasks_starves_a_reader_in_stage_6_and_not_from_stage_7_on():
     assert reading_beside_a_flood(STAGES[5]) == 1000
-    assert reading_beside_a_flood(STAGES[6]) <= STAGES[6].BATCH
+    assert reading_beside_a_flood(STAGES[6]) <= STAGES[6].BATCH_TURNS
 
 
 def a_child_of_a_cancelled_parent(stage):
@@ -289,12 +300,12 @@ def a_child_of_a_cancelled_parent(stage):
     return log
 
 
-def test_a_child_outlives_its_parent_and_in_the_last_stage_does_not():
+def test_a_child_outlives_its_parent_in_stage_7_and_not_in_stage_8():
     assert a_child_of_a_cancelled_parent(STAGES[6]) == [0, 1, 2, 3, 4]
     assert a_child_of_a_cancelled_parent(STAGES[7]) == [0, 1]
 
 
-def test_in_the_last_stage_a_failure_is_the_parents_and_ends_the_other_children():
+def test_in_stage_8_a_failure_ends_the_parent_and_its_other_children():
     stage, log = STAGES[7], []
 
     def broken():
@@ -316,7 +327,7 @@ def test_in_the_last_stage_a_failure_is_the_parents_and_ends_the_other_children(
     assert [str(error) for error in task.failure.exceptions] == ["no luck"]
 
 
-def test_in_the_last_stage_a_tree_may_be_deeper_than_python_recurses():
+def test_in_stage_8_a_tree_may_be_deeper_than_the_recursion_limit():
     stage = STAGES[7]
 
     def deeper(below):
@@ -339,9 +350,11 @@ def test_in_the_last_stage_a_tree_may_be_deeper_than_python_recurses():
 # The document.
 
 
-def test_the_document_names_each_stage_and_what_it_names_exists():
+def test_the_document_names_each_stage_and_names_existing_files():
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| \d+ \| `(stage\w+\.py)`", text, re.MULTILINE) == [file.name for file in FILES]
-    tests = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").glob("test_*.py"))
-    assert not [name for name in re.findall(r"`(test_\w+)`", text) if f"def {name}(" not in tests]
-    assert not [name for name in re.findall(r"`((?:minisched|demos)/[\w/]+\.py)`", text) if not (ROOT / name).exists()]
+    paths = re.findall(r"`((?:minisched|demos|tests)/[\w/]+\.py)`", text)
+    assert len(paths) > len(FILES)
+    assert not [path for path in paths if not (ROOT / path).exists()]
+    diffs = sorted(file.name for file in (ROOT / "tests" / "golden" / "stages").glob("diff-*.txt"))
+    assert [f"`{name}`" in text for name in (diffs[0], diffs[-1])] == [True, True]

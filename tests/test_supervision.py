@@ -1,4 +1,4 @@
-"""supervise: who fails is started again, alone, until there are too many failures in too short a time."""
+"""Tests of supervise: restarts of failed tasks, the limit, makers, cancellation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 from math import inf, nan
 
 import pytest
-from forms import add_async_forms
 from leaks import run
 
 from minisched import (
@@ -27,7 +26,7 @@ from minisched import (
     Timeout,
     supervise,
 )
-from minisched.family import Family
+from minisched.kernel.lifecycle import Lifecycle
 
 
 def nap(seconds, result=None):
@@ -41,7 +40,7 @@ def failing(seconds, error):
 
 
 def logged(log, seconds, name, cleanup=0):
-    """Sleep; after a cancellation, clean up for so many seconds."""
+    """Sleep and log the end; after a cancellation, clean up for `cleanup` seconds."""
     try:
         yield Sleep(seconds)
         log.append(f"{name} done")
@@ -54,7 +53,7 @@ def logged(log, seconds, name, cleanup=0):
 
 
 def cleaning(error):
-    """Raise an error in cleaning up."""
+    """Raise an error while cleaning up."""
     try:
         yield Sleep(9)
     finally:
@@ -71,13 +70,13 @@ def failing_first(times, seconds, result, starts):
 
 
 def never():
-    pytest.fail("it was cancelled before that")
+    pytest.fail("the task should have been cancelled before this call")
 
 
 def untouched():
-    """Say whether the task that asks is in no scope but its own, and waits for no child."""
+    """Return whether the current task is in its own scope only, has no children and no failures of children."""
     task = yield CurrentTask()
-    return task.scope is task and not task.live and task not in task.kernel.service(Family).failed
+    return task.scope is task and not task.live_children and task not in task.kernel.service(Lifecycle).failed
 
 
 # Restarts.
@@ -91,14 +90,14 @@ def test_the_results_are_in_the_order_of_the_makers():
     assert run(main()) == (["a", "b", "c"], 3, True)
 
 
-def test_a_supervisor_of_none_is_done_at_once():
+def test_supervise_without_makers_returns_at_once():
     def main():
         return (yield from supervise()), (yield Now())
 
     assert run(main()) == ([], 0)
 
 
-def test_who_fails_is_made_again_at_once_and_its_last_result_counts():
+def test_a_failed_task_is_restarted_at_once_and_its_last_result_counts():
     starts = []
 
     def main():
@@ -109,7 +108,7 @@ def test_who_fails_is_made_again_at_once_and_its_last_result_counts():
     assert starts == [0, 1, 2]
 
 
-def test_only_who_fails_is_made_again():
+def test_only_a_failed_task_is_restarted():
     made = []
 
     def maker(name, body):
@@ -132,7 +131,7 @@ def test_only_who_fails_is_made_again():
     assert made == ["short", "failing", "long", "failing", "failing"]
 
 
-def test_who_is_made_again_has_the_name_it_had():
+def test_a_restarted_task_keeps_its_name():
     names = []
 
     def named():
@@ -147,7 +146,7 @@ def test_who_is_made_again_has_the_name_it_had():
     assert names == ["named", "named"]
 
 
-def test_the_failures_of_a_tasks_children_are_its_own():
+def test_a_failure_of_a_tasks_child_is_a_failure_of_the_task():
     starts = []
 
     def parent():
@@ -162,7 +161,7 @@ def test_the_failures_of_a_tasks_children_are_its_own():
     assert (run(main()), len(starts)) == (["result"], 2)
 
 
-def test_who_is_cancelled_alone_is_done_and_has_no_result():
+def test_a_task_that_is_cancelled_alone_is_not_restarted_and_has_no_result():
     tasks, made = [], []
 
     def child():
@@ -182,7 +181,7 @@ def test_who_is_cancelled_alone_is_done_and_has_no_result():
     assert len(made) == 1
 
 
-def test_failures_at_once_are_all_mended():
+def test_tasks_that_fail_in_the_same_turn_are_all_restarted():
     starts = [], [], []
 
     def main():
@@ -201,12 +200,12 @@ def test_a_failure_is_logged_with_its_traceback(caplog):
     run(main())
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("minisched", logging.ERROR)
-    said = "task 'failing_first' failed and is started again (1 of at most 2 within 10 s)"
-    assert record.getMessage() == said
+    message = "task 'failing_first' failed and is started again (1 of at most 2 within 10 s)"
+    assert record.getMessage() == message
     assert str(record.exc_info[1]) == "failure 1" and "in failing_first" in caplog.text
 
 
-def test_what_returns_is_not_logged(caplog):
+def test_a_return_is_not_logged(caplog):
     def main():
         yield from supervise(lambda: nap(1))
 
@@ -218,7 +217,7 @@ def test_what_returns_is_not_logged(caplog):
 
 
 @pytest.mark.parametrize("restarts", [0, 1, 3])
-def test_more_failures_than_the_limit_end_it(restarts):
+def test_more_failures_than_the_limit_raise_limit_exceeded(restarts):
     starts = []
 
     def main():
@@ -232,7 +231,7 @@ def test_more_failures_than_the_limit_end_it(restarts):
     assert str(error.__cause__) == f"failure {restarts + 1}"
 
 
-def test_failures_that_are_longer_ago_are_forgotten():
+def test_failures_before_the_window_do_not_count():
     starts = []
 
     def main():
@@ -242,7 +241,7 @@ def test_failures_that_are_longer_ago_are_forgotten():
     assert len(starts) == 10
 
 
-def test_the_window_slides():
+def test_the_window_moves_with_the_last_failure():
     seconds = [3, 1, 3, 1, 1]  # between the failures; three within 5 s: the last ones, at 7, 8 and 9
     ends = []
 
@@ -259,7 +258,7 @@ def test_the_window_slides():
     assert ends == [3, 4, 7, 8, 9] and caught.value.__cause__.args == (5,)
 
 
-def test_a_failure_that_is_just_as_long_ago_as_the_window_counts():
+def test_a_failure_at_the_very_start_of_the_window_counts():
     starts = []
 
     def main():
@@ -270,7 +269,7 @@ def test_a_failure_that_is_just_as_long_ago_as_the_window_counts():
     assert starts == [0, 3]
 
 
-def test_a_window_of_no_width_counts_what_fails_at_once():
+def test_a_window_of_zero_seconds_counts_failures_of_the_same_time():
     starts, logs = [], ([], [])
 
     def main():
@@ -282,7 +281,7 @@ def test_a_window_of_no_width_counts_what_fails_at_once():
     assert starts == [0, 1, 2, 3, 4, 5] and logs == ([6, 7], [6])
 
 
-def test_the_failures_of_all_count_together():
+def test_the_failures_of_all_tasks_count_together():
     logs = [], []
 
     def main():
@@ -292,7 +291,7 @@ def test_the_failures_of_all_count_together():
         run(main())
 
 
-def test_no_limit_is_infinity(caplog):
+def test_infinity_means_no_limit(caplog):
     starts = []
 
     def main():
@@ -303,16 +302,16 @@ def test_no_limit_is_infinity(caplog):
 
 
 @pytest.mark.parametrize("limits", [{"restarts": -1}, {"within": -0.1}, {"within": nan}, {"restarts": nan}])
-def test_a_limit_that_is_negative_or_no_number_is_refused(limits):
+def test_a_negative_limit_and_nan_are_refused(limits):
     def main():
-        with pytest.raises(ValueError, match=r"supervise takes limits of 0 or more, not restarts=.*, within="):
+        with pytest.raises(ValueError, match=r"supervise: (restarts|within) is a number of .*, 0 or more, not"):
             yield from supervise(never, **limits)
         return (yield from untouched())
 
     assert run(main()) is True
 
 
-def test_past_the_limit_the_others_are_cancelled_and_have_ended_before_it_is_raised():
+def test_past_the_limit_the_other_tasks_have_ended_before_limit_exceeded_is_raised():
     log = []
 
     def main():
@@ -326,7 +325,7 @@ def test_past_the_limit_the_others_are_cancelled_and_have_ended_before_it_is_rai
     assert log[0].startswith("a cancelled at 4: the block of <Supervision supervise: 2 tasks alive> raised LimitEx")
 
 
-def test_of_failures_at_once_that_pass_the_limit_those_after_it_are_notes():
+def test_of_failures_in_the_same_turn_those_past_the_limit_are_notes():
     def main():
         one, two, three = ValueError("one"), ValueError("two"), ValueError("three")
         yield from supervise(lambda: failing(1, one), lambda: failing(1, two), lambda: failing(1, three), restarts=1)
@@ -340,7 +339,7 @@ def test_of_failures_at_once_that_pass_the_limit_those_after_it_are_notes():
 # Makers.
 
 
-def test_a_call_in_place_of_a_maker_is_refused_before_anything_is_made():
+def test_a_generator_in_place_of_a_maker_is_refused_before_any_maker_is_called():
     body = nap(1)
 
     def main():
@@ -352,7 +351,7 @@ def test_a_call_in_place_of_a_maker_is_refused_before_anything_is_made():
     body.close()
 
 
-def test_a_maker_that_makes_no_task_is_refused():
+def test_a_maker_that_returns_no_task_is_refused():
     def main():
         with pytest.raises(SyscallError, match="None is not a task: the function has run already"):
             yield from supervise(lambda: None)
@@ -362,18 +361,18 @@ def test_a_maker_that_makes_no_task_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("second", "error", "said"),
+    ("second", "error", "message"),
     [
         (
             "the same",
             SyscallError,
-            "task 'failing' can't be started again: its maker has to make a fresh one each time",
+            "task 'failing' cannot be restarted: its maker returned a task that has ended; make a fresh one",
         ),
         ("no task", SyscallError, "None is not a task: the function has run already"),
         ("an error", OSError, "out of workers"),
     ],
 )
-def test_a_maker_that_makes_no_fresh_task_the_second_time_ends_all(second, error, said):
+def test_a_maker_that_returns_no_fresh_task_at_a_restart_ends_the_supervisor(second, error, message):
     log, made = [], []
 
     def make():
@@ -385,7 +384,7 @@ def test_a_maker_that_makes_no_fresh_task_the_second_time_ends_all(second, error
         return made[0]
 
     def main():
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             yield from supervise(make, lambda: logged(log, 9, "sibling", cleanup=1))
         return (yield from untouched())
 
@@ -396,7 +395,7 @@ def test_a_maker_that_makes_no_fresh_task_the_second_time_ends_all(second, error
 # Cancelling.
 
 
-def test_a_cancelled_supervisor_waits_for_the_cleanup_of_all_and_starts_none_again():
+def test_a_cancelled_supervisor_waits_for_the_cleanup_and_restarts_no_task():
     log, starts = [], []
 
     def main():
@@ -407,7 +406,7 @@ def test_a_cancelled_supervisor_waits_for_the_cleanup_of_all_and_starts_none_aga
         return (yield Now()), (yield from untouched())
 
     assert run(main()) == (4.5, True)
-    assert (starts, log) == ([0, 1, 2], ["b cancelled at 4.5: its time is over"])
+    assert (starts, log) == ([0, 1, 2], ["b cancelled at 4.5: its deadline has passed"])
 
 
 def test_a_failure_in_the_cleanup_of_a_cancelled_supervisor_is_raised():
@@ -422,7 +421,7 @@ def test_a_failure_in_the_cleanup_of_a_cancelled_supervisor_is_raised():
     assert run(main()) is True
 
 
-def test_a_supervisor_in_a_cancelled_scope_lets_each_run_to_its_first_checkpoint():
+def test_in_a_cancelled_scope_each_task_runs_to_its_first_checkpoint():
     log = []
 
     def main():
@@ -430,14 +429,14 @@ def test_a_supervisor_in_a_cancelled_scope_lets_each_run_to_its_first_checkpoint
             scope.cancel("enough")
             yield from supervise(lambda: logged(log, 9, "a"), lambda: logged(log, 9, "b"))
             never()
-        return scope.cancelled
+        return scope.cancelled_caught
 
     assert run(main()) is True
     assert log == ["a cancelled at 0: enough", "b cancelled at 0: enough"]
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_a_keyboard_interrupt_is_no_failure_that_a_restart_mends(kind):
+def test_a_keyboard_interrupt_ends_the_run_without_a_restart(kind):
     log, made = [], []
 
     def interrupted():
@@ -452,7 +451,7 @@ def test_a_keyboard_interrupt_is_no_failure_that_a_restart_mends(kind):
     assert (len(made), len(log)) == (1, 1)
 
 
-def test_a_child_that_swallows_cancelled_for_ever_is_named():
+def test_a_child_that_swallows_each_cancelled_is_named():
     def mule():
         while True:
             try:
@@ -469,12 +468,12 @@ def test_a_child_that_swallows_cancelled_for_ever_is_named():
     assert run(main()) == 1
 
 
-def test_a_supervisor_that_is_closed_leaves_the_failures_of_which_it_has_not_heard_to_its_task():
+def test_a_closed_supervisor_passes_its_unreported_failures_to_its_task():
     errors = ValueError("one"), KeyError("two")
 
     def driven(call):
-        """Drive a call until it asks for the next end; let the ends come, and close it."""
-        inner, answer = call.__await__() if hasattr(call, "__await__") else call, None
+        """Drive a call until it waits for the next end, let its children end, and close it."""
+        inner, answer = call, None
         while type(asked := inner.send(answer)).__name__ != "NextEnded":
             answer = yield asked
         yield Sleep(2)
@@ -489,7 +488,7 @@ def test_a_supervisor_that_is_closed_leaves_the_failures_of_which_it_has_not_hea
     assert caught.value.exceptions == errors
 
 
-def test_a_supervisor_in_a_shield_goes_on():
+def test_a_supervisor_in_a_shield_runs_on():
     starts = []
 
     def main():
@@ -517,7 +516,7 @@ def test_a_supervisor_can_be_supervised():
     assert starts == [0, 1, 2, 3]
 
 
-def test_a_supervisor_can_be_made_by_a_maker_itself():
+def test_a_maker_can_return_a_supervisor():
     starts = []
 
     def main():
@@ -527,7 +526,7 @@ def test_a_supervisor_can_be_made_by_a_maker_itself():
     assert run(main()) == [["result"], "b"]
 
 
-def test_the_limit_of_a_supervisor_is_a_failure_for_the_one_above():
+def test_the_limit_exceeded_of_a_supervisor_is_a_failure_for_its_supervisor():
     log, starts = [], []
 
     def inner():
@@ -544,7 +543,7 @@ def test_the_limit_of_a_supervisor_is_a_failure_for_the_one_above():
     assert len(log) == 1 and log[0].startswith("b cancelled at 5: ")
 
 
-def test_the_owner_of_a_supervisor_that_hangs_is_in_the_report_of_the_deadlock():
+def test_the_deadlock_report_names_the_owner_of_a_hanging_supervisor():
     def waiter(event):
         yield event.wait()
 
@@ -555,4 +554,17 @@ def test_the_owner_of_a_supervisor_that_hangs_is_in_the_report_of_the_deadlock()
         run(main())
 
 
-add_async_forms(globals())
+def test_supervise_can_be_awaited_and_restarts_coroutines():
+    starts = []
+
+    async def worker():
+        starts.append(await Now())
+        await Sleep(1)
+        if len(starts) < 2:
+            raise ValueError
+        return "result"
+
+    async def main():
+        return await supervise(worker)
+
+    assert (run(main()), starts) == (["result"], [0, 1])

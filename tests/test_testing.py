@@ -1,17 +1,36 @@
-"""The tools for tests: virtual time, golden traces, and that the battery catches each kind of wrong syscall."""
+"""The tools for tests: virtual time, the checker, golden files; and the mistakes that `check_syscall` finds."""
 
 from __future__ import annotations
 
 import doctest
+import importlib
+import os
 import socket
+import subprocess
+import sys
+import threading
 
 import pytest
 
-from minisched import CurrentTask, Now, Pause, Read, Service, Sleep, Spawn, Syscall, Timers, battery, testing
-from minisched.testing import Checker, VirtualClock, check_syscall, golden, run
+from minisched import (
+    NOT_YET,
+    CurrentTask,
+    Now,
+    Pause,
+    Read,
+    Selectable,
+    Service,
+    Sleep,
+    Spawn,
+    Syscall,
+    Timers,
+    resume,
+    testing,
+)
+from minisched.testing import Checker, VirtualClock, check_syscall, golden, resources, run
 
 
-def test_virtual_time_jumps_and_a_century_takes_no_time():
+def test_a_century_of_virtual_time_takes_no_time():
     def main():
         yield Sleep(100 * 365 * 86400)
         return (yield Now())
@@ -19,25 +38,25 @@ def test_virtual_time_jumps_and_a_century_takes_no_time():
     assert run(main(), clock=VirtualClock(5.0)) == 5.0 + 100 * 365 * 86400
 
 
-def test_in_virtual_time_files_are_looked_at_before_each_jump():
-    here, there = socket.socketpair()
+def test_files_are_polled_before_each_jump_of_virtual_time():
+    receiver, sender_end = socket.socketpair()
 
     def sender():
         yield Sleep(1)
-        there.send(b"x")
+        sender_end.send(b"x")
 
     def main():
         yield Spawn(sender())
-        data = yield Read(here, 1)
+        data = yield Read(receiver, 1)
         return data, (yield Now())
 
-    with here, there:
+    with receiver, sender_end:
         assert run(main()) == (b"x", 1)
 
 
-def test_the_invariants_are_asserted_before_each_turn_and_sampled_with_many_tasks(monkeypatch):
-    checks = []
-    monkeypatch.setattr("minisched.kernel.Kernel.check", lambda kernel: checks.append(kernel))
+def test_the_checker_checks_each_turn_with_few_tasks_and_every_997th_with_many(monkeypatch):
+    checker, checked_turns = Checker(), []
+    monkeypatch.setattr("minisched.testing.checker.check", lambda kernel: checked_turns.append(checker.turns))
 
     def child():
         yield Sleep(1)
@@ -46,9 +65,11 @@ def test_the_invariants_are_asserted_before_each_turn_and_sampled_with_many_task
         for _ in range(3000):
             yield Spawn(child())
 
-    checker = Checker()
     testing.run_in_real_time(main(), clock=VirtualClock(), watch=[checker], debug=False)
-    assert 1000 <= len(checks) <= 3100 < 6000 <= checker.turns and checker.live == 0
+    assert checked_turns[:1000] == list(range(1, 1001))
+    with_many_tasks = [turn for turn in checked_turns if 2100 < turn < 6000]
+    assert with_many_tasks == [3 * 997, 4 * 997, 5 * 997, 6 * 997]
+    assert checker.turns >= 6000 and checker.living_tasks == 0
 
 
 def test_a_broken_invariant_ends_the_run():
@@ -65,18 +86,18 @@ def test_a_broken_invariant_ends_the_run():
         run(main())
 
 
-def test_a_golden_text_that_differs_shows_the_difference_and_can_be_updated(tmp_path, monkeypatch):
+def test_a_text_that_differs_from_its_golden_file_shows_the_difference_and_can_update_it(tmp_path, monkeypatch):
     path = tmp_path / "trace.txt"
     golden("one\ntwo\n", path, update=True)
     golden("one\ntwo", path)
-    with pytest.raises(AssertionError, match=r"(?s)not the golden one any more.*-two\n\+three"):
+    with pytest.raises(AssertionError, match=r"(?s)differs from the golden file.*-two\n\+three"):
         golden("one\nthree", path)
     monkeypatch.setenv("MINISCHED_UPDATE_GOLDEN", "1")
     golden("one\nthree", path)
     assert path.read_text() == "one\nthree\n"
 
 
-def test_the_trace_of_a_program_that_fails_ends_with_its_error():
+def test_the_trace_of_a_failing_program_ends_with_its_error():
     def main():
         yield
         raise ValueError("v")
@@ -84,11 +105,21 @@ def test_the_trace_of_a_program_that_fails_ends_with_its_error():
     assert testing.trace(main()).splitlines()[-1] == "raised ValueError: v"
 
 
-def test_the_examples_in_the_docstrings_are_true():
-    assert doctest.testmod(testing).failed == doctest.testmod(battery).failed == 0
+# The functions of these names shadow their modules in the package.
+DOCUMENTED = [f"minisched.{name}" for name in (
+    "testing", "testing.check_syscall", "testing.cancel_everywhere", "testing.checker",
+    "lab", "lab.debug", "lab.report", "lab.timeline", "lab.trace", "serving.serve", "cli.new_syscall",
+)]  # fmt: skip
 
 
-# The battery. Each wrong syscall breaks one rule of an event's wait.
+@pytest.mark.parametrize("module", [*DOCUMENTED, pytest.param("minisched.serving.workers", marks=pytest.mark.slow)])
+def test_the_examples_in_the_docstrings_are_right(module):
+    importlib.import_module(module)
+    result = doctest.testmod(sys.modules[module])
+    assert result.failed == 0 and result.attempted > 0
+
+
+# The conformance test. Each wrong syscall breaks one rule of waiting for an event.
 
 
 class Event:
@@ -118,7 +149,7 @@ class WaitFor(Syscall[str]):
         return type(self).__name__
 
 
-class ForgetsUndo(WaitFor):
+class DoesNotUndo(WaitFor):
     def undo(self, task):
         return lambda: None
 
@@ -179,7 +210,7 @@ def event_of(kind):
     return make
 
 
-def test_a_right_syscall_passes():
+def test_a_correct_syscall_passes():
     check_syscall(event_of(WaitFor))
     check_syscall(event_of(CanNotBeUndone), cancellable=False)
     check_syscall(event_of(NoCheckpoint))
@@ -190,29 +221,29 @@ def test_a_right_syscall_passes():
     ("kind", "words"),
     [
         (
-            ForgetsUndo,
+            DoesNotUndo,
             "when it is cancelled while parked, .* a rule of the kernel was broken: task 'subject' was woken",
         ),
-        (CanNotBeUndone, "a cancellation did not wake it: park it with an undo, or say cancellable=False"),
+        (CanNotBeUndone, "a cancellation did not wake it: park it with an undo, or pass cancellable=False"),
         (UndoFails, "when it is cancelled while parked, .* the undo of UndoFails in task 'subject' raised KeyError"),
-        (NeverWoken, "when it completes, its task was never woken: nobody resumed it or threw into it"),
+        (NeverWoken, "when it completes, its task was never woken: nothing called kernel.resume or kernel.throw"),
         (WokenTwice, "when it completes, a rule of the kernel was broken: task 'subject' was woken while it is ready"),
-        (AnswersAtOnce, r"it did not park \(result\): this battery is for syscalls that wait"),
-        (Fails, r"it did not park \(raised OSError\('broken'\)\)"),
+        (AnswersAtOnce, r"its task did not park \(result\): this conformance test is for syscalls that wait"),
+        (Fails, r"its task did not park \(raised OSError\('broken'\)\)"),
     ],
 )
-def test_a_wrong_syscall_is_told_in_words_what_is_wrong(kind, words):
+def test_the_message_explains_what_is_wrong_with_a_syscall(kind, words):
     with pytest.raises(AssertionError, match=f"^{kind.__name__}: {words}"):
         check_syscall(event_of(kind))
 
 
-def test_a_wait_that_can_be_given_up_is_not_one_that_can_not():
+def test_a_wait_with_an_undo_fails_with_cancellable_false():
     with pytest.raises(AssertionError, match="saw: cancelled; expected: result, then cancelled later"):
         check_syscall(event_of(WaitFor), cancellable=False)
 
 
 class Keeper(Service):
-    """Tells of all that it was ever given."""
+    """Keep all tasks, also those that have been woken."""
 
     def __init__(self, kernel):
         super().__init__(kernel)
@@ -222,14 +253,14 @@ class Keeper(Service):
         return self.kept
 
 
-class LeftAfterItsEnd(WaitFor):
+class StaysInItsService(WaitFor):
     def handle(self, kernel, task):
         kernel.service(Keeper).kept.append(task)
         super().handle(kernel, task)
 
 
 class WrongUndo(Syscall[None]):
-    """A timer that is not forgotten, and which its service tells of."""
+    """A wait for a timer whose undo does not cancel the timer."""
 
     __slots__ = ()
 
@@ -250,9 +281,9 @@ class ParksWithoutUndo(WrongUndo):
         kernel.park(task)
 
 
-class IsAGenerator(WaitFor):
+class ReturnsAGenerator(WaitFor):
     def handle(self, kernel, task):
-        yield
+        return (None for _ in ())
 
 
 class ChangesItself(WaitFor):
@@ -266,32 +297,34 @@ class ChangesItself(WaitFor):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (event_of(LeftAfterItsEnd), "Keeper still holds its task, which was woken: what wakes it has to forget"),
+        (event_of(StaysInItsService), "Keeper still holds its task, which was woken: remove the task from the service"),
         (WrongUndo, "when it is cancelled while parked, .* Timers still holds its task, which was cancelled: the undo"),
         (DoesNotPark, r"Timers still holds its task, which is not parked: call `kernel.park\(task, undo\)`"),
         (ParksWithoutUndo, "Timers still holds its task, although `handle` raised TypeError.*missing 1 required"),
-        (event_of(IsAGenerator), r"handle\(\) returned a generator: it is a plain function, which can't yield"),
+        (event_of(ReturnsAGenerator), r"handle\(\) returned a generator: it must be a plain function"),
         (event_of(ChangesItself), "`handle` changed the syscall itself: two tasks may yield the same one"),
-        (lambda: (WaitFor(Event()), lambda: Sleep(1)), r"complete\(\) returned Sleep\(1\), which nobody ran"),
-        (lambda: (WaitFor(Event()), 7), "complete is a plain call, not 7"),
+        (lambda: (WaitFor(Event()), lambda: Sleep(1)), r"complete\(\) returned Sleep\(1\), which was never run"),
+        (lambda: (WaitFor(Event()), 7), "complete must be a function to call, not 7"),
     ],
 )  # fmt: skip
-def test_other_mistakes_of_those_who_begin_are_told_in_words_too(make, words):
+def test_the_message_explains_other_common_mistakes(make, words):
     with pytest.raises(AssertionError, match=words):
         check_syscall(make)
 
 
-def test_the_call_itself_in_place_of_a_function_that_makes_it():
-    with pytest.raises(TypeError, match=r"takes a function that makes the call: check_syscall\(lambda: Sleep\(1\)\)"):
+def test_a_syscall_in_place_of_a_function_is_refused():
+    with pytest.raises(
+        TypeError, match=r"takes a function that returns the syscall: check_syscall\(lambda: Sleep\(1\)\)"
+    ):
         check_syscall(Sleep(1))
 
 
-def test_what_make_returns_has_to_be_a_syscall():
-    with pytest.raises(AssertionError, match="has to return a syscall, not 7"):
+def test_make_must_return_a_syscall():
+    with pytest.raises(AssertionError, match="must return a syscall, not 7"):
         check_syscall(lambda: 7)
 
 
-def test_make_may_be_a_generator_function_and_clean_up():
+def test_make_may_be_a_generator_function_and_return_a_clean_function():
     cleaned = []
 
     def make():
@@ -301,3 +334,161 @@ def test_make_may_be_a_generator_function_and_clean_up():
 
     check_syscall(make)
     assert len(cleaned) == 7
+
+
+# A syscall that leaves something behind, and one that never ends.
+
+
+class Leaky(Selectable[None]):
+    """Opens something at each wait, and gives it back only when it is woken."""
+
+    __slots__ = ("what",)
+
+    def __init__(self, what):
+        self.what = what
+
+    def try_now(self, kernel, task):
+        return NOT_YET
+
+    def add_waiter(self, kernel, waiter):
+        give_back = self.what()
+        timers = kernel.service(Timers)
+
+        def woken():
+            give_back()
+            resume(kernel, waiter)
+
+        return timers.call_at(timers.now() + 1, woken).cancel
+
+
+def a_descriptor():
+    fd = os.open(os.devnull, os.O_RDONLY)
+    LEFT.append(lambda: os.close(fd))
+    return lambda: (LEFT.pop(), os.close(fd))
+
+
+def a_thread():
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait, name="leaked", daemon=True)
+    thread.start()
+    LEFT.append(lambda: (stop.set(), thread.join()))
+    return lambda: LEFT.pop()()
+
+
+def a_child():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    LEFT.append(lambda: child.communicate(b"\n"))
+    return lambda: LEFT.pop()()
+
+
+LEFT = []
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [(a_descriptor, r"descriptor \d+"), (a_thread, "thread 'leaked'"), (a_child, r".*child process \d+")],
+)
+def test_a_descriptor_thread_or_child_that_a_cancelled_syscall_leaves_is_named(what, words, monkeypatch):
+    monkeypatch.setattr(resources, "GRACE_SECONDS", 0.05)  # nothing of this ends by itself
+    try:
+        with pytest.raises(AssertionError, match=rf"^Leaky\(.*when it is cancelled while parked.* it has left {words}"):
+            check_syscall(lambda: Leaky(what))
+    finally:
+        while LEFT:
+            LEFT.pop()()
+
+
+class WokenFromAThread(Selectable[None]):
+    """Calls the kernel in another thread, which does not end the wait of the loop."""
+
+    __slots__ = ()
+
+    def try_now(self, kernel, task):
+        return NOT_YET
+
+    def add_waiter(self, kernel, waiter):
+        kernel.service(Outside).waiting += 1
+        return lambda: None
+
+
+class Outside(Service):
+    waiting = 0
+
+    def pending(self):
+        return self.waiting
+
+
+def test_a_syscall_that_is_never_woken_ends_the_trial_with_a_question():
+    with pytest.raises(AssertionError, match=r"nothing has happened for 0.05 s of real time: is it woken from anot"):
+        check_syscall(WokenFromAThread, max_seconds=0.05)
+
+
+# Calls that answer at once.
+
+
+class AtOnce(Syscall[int]):
+    __slots__ = ("calls",)
+
+    def __init__(self):
+        self.calls = 0
+
+    def handle(self, kernel, task):
+        return 7
+
+
+class Counting(AtOnce):
+    __slots__ = ()
+
+    def handle(self, kernel, task):
+        self.calls += 1
+        return 7
+
+
+class NotACheckpoint(AtOnce):
+    __slots__ = ()
+    checkpoint = False
+
+
+class Opens(AtOnce):
+    __slots__ = ()
+
+    def handle(self, kernel, task):
+        a_descriptor()
+
+
+class Generates(AtOnce):
+    __slots__ = ()
+
+    def handle(self, kernel, task):
+        return (None for _ in ())
+
+
+class Fails(AtOnce):
+    __slots__ = ()
+
+    def handle(self, kernel, task):
+        raise ValueError("on purpose")
+
+
+@pytest.mark.parametrize("make", [AtOnce, NotACheckpoint, CurrentTask, Now, Pause, lambda: Sleep(0)])
+def test_a_call_that_answers_at_once_passes(make):
+    check_syscall(make)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (Counting, "`handle` changed the syscall itself"),
+        (Opens, "has left descriptor"),
+        (Generates, r"handle\(\) returned a generator"),
+        (Fails, r"its task saw: raised ValueError\('on purpose'\); expected: result"),
+    ],
+)
+def test_the_mistakes_of_a_call_that_answers_at_once(make, words, monkeypatch):
+    monkeypatch.setattr(resources, "GRACE_SECONDS", 0.05)  # nothing of this ends by itself
+    try:
+        with pytest.raises(AssertionError, match=words):
+            check_syscall(make)
+    finally:
+        while LEFT:
+            LEFT.pop()()

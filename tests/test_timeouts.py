@@ -1,13 +1,11 @@
-"""CancelScope, MoveOnAfter, Timeout, Shield: what is cut short, when, and who is told of it."""
+"""Tests of CancelScope, MoveOnAfter, Timeout and Shield: the cancelled tasks, the times and the exceptions."""
 
 from __future__ import annotations
 
 import threading
-from decimal import Decimal
 from math import inf, nan
 
 import pytest
-from forms import add_async_forms
 from leaks import run
 
 from minisched import (
@@ -31,11 +29,11 @@ from minisched import (
     Timers,
     race,
 )
-from minisched.scopes import Block
+from minisched.tasks.scopes import ScopeContext
 
 
 def move(scope, at, deadline):
-    """Move a deadline at a time: the timer of the scope is made then, after those that others have made by then."""
+    """Set the deadline of a scope at the time `at`, when its timer is then the last one that was made."""
     yield SleepUntil(at)
     scope.deadline = deadline
 
@@ -46,55 +44,55 @@ def cancel(scope, at, reason=None):
 
 
 def timers_of(scope):
-    timers = scope.asked_by.kernel.service(Timers)
+    timers = scope.owner.kernel.service(Timers)
     return timers.alive()
 
 
 # Cancelling.
 
 
-def test_cancel_ends_what_is_in_the_scope_and_the_task_goes_on():
+def test_cancel_ends_the_block_and_the_task_goes_on():
     def main():
         with (yield CancelScope()) as scope:
-            assert (scope.cancel_called, scope.cancelled) == (False, False)
+            assert (scope.cancel_called, scope.cancelled_caught) == (False, False)
             scope.cancel("enough")
-            assert (scope.cancel_called, scope.cancelled) == (True, False)
+            assert (scope.cancel_called, scope.cancelled_caught) == (True, False)
             yield Sleep(5)
-            pytest.fail("it was cancelled")
+            pytest.fail("the sleep should have been cancelled")
         yield Sleep(1)
-        return scope.cancelled, (yield Now())
+        return scope.cancelled_caught, (yield Now())
 
     assert run(main()) == (True, 1)
 
 
-def test_cancelled_says_why_and_by_whom():
+def test_cancelled_has_the_reason_and_the_task_that_cancelled():
     def main():
         with (yield CancelScope()) as scope:
             yield Spawn(cancel(scope, 1, "enough"), "canceller")
             try:
                 yield Sleep(5)
             except Cancelled as error:
-                told = error.reason, error.by.name, str(error)
+                seen = error.reason, error.by.name, str(error)
                 raise
-        return told
+        return seen
 
     assert run(main()) == ("enough", "canceller", "enough (by task 'canceller')")
 
 
-def test_a_deadline_cancels_by_nobody():
+def test_a_cancellation_by_a_deadline_names_no_task():
     def main():
         with (yield MoveOnAfter(1)):
             try:
                 yield Sleep(5)
             except Cancelled as error:
-                told = error.reason, error.by, str(error)
+                seen = error.reason, error.by, str(error)
                 raise
-        return told
+        return seen
 
-    assert run(main()) == ("its time is over", None, "its time is over")
+    assert run(main()) == ("its deadline has passed", None, "its deadline has passed")
 
 
-def test_the_first_reason_stays():
+def test_the_first_reason_is_kept():
     def main():
         with (yield MoveOnAfter(1)) as scope:
             scope.cancel("first")
@@ -109,12 +107,12 @@ def test_the_first_reason_stays():
                 except Cancelled as error:
                     assert error.reason == "first"
                     raise
-        return scope.cancelled
+        return scope.cancelled_caught
 
     assert run(main()) is True
 
 
-def test_to_cancel_a_scope_that_was_left_does_nothing():
+def test_cancelling_a_scope_that_was_left_does_nothing():
     def main():
         with (yield CancelScope()) as scope:
             yield
@@ -125,17 +123,17 @@ def test_to_cancel_a_scope_that_was_left_does_nothing():
     assert run(main()) is False
 
 
-def test_a_child_can_cancel_the_scope_that_it_is_in():
+def test_a_child_can_cancel_the_scope_it_was_spawned_in():
     def main():
         with (yield CancelScope()) as scope:
             yield Spawn(cancel(scope, 1))
             yield Sleep(5)
-        return scope.cancelled, (yield Now())
+        return scope.cancelled_caught, (yield Now())
 
     assert run(main()) == (True, 1)
 
 
-def test_in_another_thread_a_scope_refuses_to_be_cancelled_or_moved_even_if_that_comes_first_of_all_in_a_run():
+def test_a_scope_can_not_be_cancelled_or_moved_in_another_thread():
     refused = []
 
     def elsewhere(scope):
@@ -155,7 +153,7 @@ def test_in_another_thread_a_scope_refuses_to_be_cancelled_or_moved_even_if_that
             yield
 
     run(main())
-    where = "of <CancelBlock of task 'main'> in another thread than its run's"
+    where = "of <CancelContext of task 'main'> in another thread than its run's"
     assert [text.split(", ")[0] for text in refused] == [f"cancel {where}", f"moving the deadline {where}"]
 
 
@@ -163,7 +161,7 @@ def test_in_another_thread_a_scope_refuses_to_be_cancelled_or_moved_even_if_that
 
 
 @pytest.mark.parametrize("ask", [CancelScope, lambda: MoveOnAfter(1), lambda: Timeout(1), lambda: Shield(1)])
-def test_a_scope_is_for_one_with(ask):
+def test_a_scope_can_be_entered_once(ask):
     def main():
         scope = yield ask()
         with scope:
@@ -175,19 +173,19 @@ def test_a_scope_is_for_one_with(ask):
     run(main())
 
 
-def test_one_syscall_that_is_yielded_twice_gives_two_scopes():
+def test_a_syscall_that_is_yielded_twice_returns_two_scopes():
     def main():
         call = MoveOnAfter(1)
         for _ in range(2):
             with (yield call) as scope:
                 yield Sleep(5)
-            assert scope.cancelled
+            assert scope.cancelled_caught
         return (yield Now())
 
     assert run(main()) == 2
 
 
-def test_a_scope_is_inert_until_it_is_entered_and_its_time_is_counted_from_there():
+def test_the_time_of_a_scope_counts_from_its_entry():
     def main():
         scope = yield MoveOnAfter(2)
         assert (scope.deadline, timers_of(scope)) == (inf, [])
@@ -195,26 +193,26 @@ def test_a_scope_is_inert_until_it_is_entered_and_its_time_is_counted_from_there
         with scope:
             assert scope.deadline == 7
             yield Sleep(9)
-        return scope.cancelled, (yield Now())
+        return scope.cancelled_caught, (yield Now())
 
     assert run(main()) == (True, 7)
 
 
-def test_a_scope_that_was_cancelled_before_it_was_entered_is_cancelled_in_there_and_not_before():
+def test_a_scope_that_was_cancelled_before_its_entry_cancels_from_the_entry_on():
     def main():
         scope = yield CancelScope()
         scope.cancel()
         yield Sleep(1)
         with scope:
             yield Sleep(1)
-            pytest.fail("it was cancelled")
-        return scope.cancelled
+            pytest.fail("the sleep should have been cancelled")
+        return scope.cancelled_caught
 
     assert run(main()) is True
 
 
 @pytest.mark.parametrize("ask", [CancelScope, lambda: MoveOnAfter(1), lambda: Timeout(1), lambda: Shield(1), Pause])
-def test_asking_for_a_scope_and_entering_it_are_no_checkpoints(ask):
+def test_yielding_and_entering_a_scope_are_not_checkpoints(ask):
     def main():
         with (yield CancelScope()) as outer:
             outer.cancel()
@@ -228,16 +226,16 @@ def test_asking_for_a_scope_and_entering_it_are_no_checkpoints(ask):
     assert run(main()) == ("cut short" if ask is Pause else "through")
 
 
-def test_a_scope_can_only_be_entered_and_left_by_the_task_that_asked_for_it():
-    said = "entered or left outside of the turns of task 'main', which had asked for it: each task asks for its own"
+def test_a_scope_can_only_be_entered_and_left_by_the_task_that_yielded_it():
+    message = "a scope of task 'main' was entered or left by another task, or between turns: each task asks for its own"
 
     def other(scope):
-        with pytest.raises(SyscallError, match=said):
+        with pytest.raises(SyscallError, match=message):
             scope.__enter__()
         yield
 
     def leaver(scope):
-        with pytest.raises(SyscallError, match=said):
+        with pytest.raises(SyscallError, match=message):
             scope.__exit__(None, None, None)
         yield
 
@@ -247,20 +245,20 @@ def test_a_scope_can_only_be_entered_and_left_by_the_task_that_asked_for_it():
         with scope:
             yield Spawn(leaver(scope))
             yield Sleep(5)
-        return scope.cancelled
+        return scope.cancelled_caught
 
     assert run(main()) is True
 
 
-def test_a_scope_that_outlived_its_run_says_whose_it_was():
+def test_a_scope_can_not_be_entered_after_its_run():
     def main():
         return (yield CancelScope())
 
-    with pytest.raises(SyscallError, match="outside of the turns of task 'main'"), run(main()):
+    with pytest.raises(SyscallError, match="a scope of task 'main' was entered or left"), run(main()):
         pass
 
 
-def test_scopes_that_are_left_out_of_order_say_so_and_work_on():
+def test_leaving_scopes_out_of_order_is_refused_and_both_still_work():
     def main():
         outer, inner = (yield MoveOnAfter(3)), (yield MoveOnAfter(2))
         outer.__enter__()
@@ -279,7 +277,7 @@ def test_scopes_that_are_left_out_of_order_say_so_and_work_on():
     assert run(main()) == (3, [])
 
 
-def test_an_async_generator_that_yields_across_a_with_is_told_of_it():
+def test_an_async_generator_that_yields_across_a_with_gets_an_error_that_explains_it():
     async def numbers():
         with await MoveOnAfter(1):
             yield 1
@@ -294,11 +292,11 @@ def test_an_async_generator_that_yields_across_a_with_is_told_of_it():
     run(main())
 
 
-def test_a_with_in_an_async_generator_that_is_run_to_its_end_is_in_order():
+def test_an_async_generator_that_is_exhausted_may_yield_across_a_with():
     async def numbers():
         with await MoveOnAfter(1) as scope:
             yield 1
-        assert not scope.cancelled
+        assert not scope.cancelled_caught
 
     async def main():
         return [number async for number in numbers()], await Now()
@@ -322,7 +320,7 @@ def test_a_task_that_ends_with_scopes_open_leaves_no_timer():
 
 
 @pytest.mark.parametrize("kind", [MoveOnAfter, Timeout, Shield])
-def test_leaving_forgets_the_timer_however_it_is_done(kind):
+def test_leaving_a_scope_in_any_way_cancels_its_timer(kind):
     def main():
         with (yield kind(5)) as scope:
             yield Sleep(1)
@@ -340,7 +338,7 @@ def test_leaving_forgets_the_timer_however_it_is_done(kind):
     assert run(main()) == ([], 1)
 
 
-def test_a_task_that_is_cancelled_in_a_timeout_forgets_its_timer():
+def test_cancelling_a_task_inside_a_timeout_cancels_the_timer():
     def waiter():
         with (yield Timeout(50)):
             yield Sleep(9)
@@ -350,21 +348,23 @@ def test_a_task_that_is_cancelled_in_a_timeout_forgets_its_timer():
         yield
         yield Cancel(task)
         yield JoinAll()
-        return timers_of((yield CancelScope()))
+        with (yield CancelScope()) as scope:
+            return timers_of(scope)
 
     assert run(main()) == []
 
 
-def test_a_scope_says_whose_it_is():
+def test_the_repr_of_a_scope_names_its_task():
     def main():
-        return repr((yield CancelScope())), repr((yield Shield(1)))
+        with (yield CancelScope()) as scope, (yield Shield(1)) as shield:
+            return repr(scope), repr(shield)
 
-    assert run(main()) == ("<CancelBlock of task 'main'>", "<ShieldBlock of task 'main'>")
+    assert run(main()) == ("<CancelContext of task 'main'>", "<ShieldContext of task 'main'>")
 
 
-def test_a_kind_of_block_has_to_say_what_it_does_at_its_deadline():
+def test_a_subclass_of_scope_context_has_to_implement_expire():
     def main():
-        with pytest.raises(NotImplementedError), Block((yield CurrentTask()), 0):
+        with pytest.raises(NotImplementedError), ScopeContext((yield CurrentTask()), 0):
             pytest.fail("entered")
         yield
 
@@ -376,7 +376,7 @@ def test_a_kind_of_block_has_to_say_what_it_does_at_its_deadline():
 
 @pytest.mark.parametrize("kind", [MoveOnAfter, Timeout, Shield])
 @pytest.mark.parametrize("seconds", [-1, -inf, nan])
-def test_seconds_that_are_negative_or_no_number_are_refused_at_the_yield(kind, seconds):
+def test_negative_seconds_and_nan_are_refused_at_the_yield(kind, seconds):
     def main():
         with pytest.raises(ValueError, match=f"a number of seconds, 0 or more, or None for no limit, not {seconds!r}"):
             yield kind(seconds)
@@ -387,18 +387,18 @@ def test_seconds_that_are_negative_or_no_number_are_refused_at_the_yield(kind, s
 
 @pytest.mark.parametrize("kind", [MoveOnAfter, Timeout])
 @pytest.mark.parametrize("seconds", [None, inf])
-def test_none_or_infinity_is_no_limit(kind, seconds):
+def test_none_and_infinity_mean_no_deadline(kind, seconds):
     def main():
         with (yield kind(seconds)) as scope:
             assert (scope.deadline, timers_of(scope)) == (inf, [])
             yield Sleep(10**9)
-        return scope.cancelled
+        return scope.cancelled_caught
 
     assert run(main()) is False
 
 
 def never():
-    pytest.fail("it was cancelled before that")
+    pytest.fail("the task should have been cancelled before this call")
 
 
 @pytest.mark.parametrize("wait", [None, Sleep(0), Sleep(1), Pause(), JoinAll()], ids=repr)
@@ -413,21 +413,30 @@ def test_zero_seconds_cancel_at_the_first_checkpoint(wait):
             else:
                 yield wait
             never()
-        return scope.cancelled, task.name, now
+        return scope.cancelled_caught, task.name, now
 
     assert run(main()) == (True, "main", 0)
 
 
-def test_zero_seconds_without_a_checkpoint_cut_nothing_short():
+def test_zero_seconds_without_a_checkpoint_interrupt_nothing():
     def main():
         with (yield Timeout(0)) as scope:
             yield Now()
-        return scope.cancel_called, scope.cancelled
+        return scope.cancel_called, scope.cancelled_caught
 
     assert run(main()) == (True, False)
 
 
-MOVES = [(7, 7), (3, 3), (2, 2), (1, 2), (-inf, 2), (inf, None), (None, None), (5, 5)]  # moved at 2, the end was 5
+MOVES = [
+    (7, 7),
+    (3, 3),
+    (2, 2),
+    (1, 2),
+    (-inf, 2),
+    (inf, None),
+    (None, None),
+    (5, 5),
+]  # moved from 5, at time 2: deadline, end
 
 
 @pytest.mark.parametrize(("deadline", "end"), MOVES)
@@ -443,13 +452,13 @@ def test_a_deadline_can_be_moved_inside_the_with(deadline, end, by):
                 assert scope.deadline == (inf if deadline is None else deadline)
                 assert len(timers_of(scope)) == (end not in (None, 2))
             yield Sleep(50)
-        return (yield Now()) if scope.cancelled else None
+        return (yield Now()) if scope.cancelled_caught else None
 
     assert run(main()) == end
 
 
 @pytest.mark.parametrize(("deadline", "end"), MOVES)
-def test_a_deadline_that_is_set_before_the_with_is_in_place_of_the_seconds(deadline, end):
+def test_a_deadline_that_is_set_before_the_with_replaces_the_seconds(deadline, end):
     def main():
         scope = yield MoveOnAfter(5)
         scope.deadline = deadline
@@ -457,7 +466,7 @@ def test_a_deadline_that_is_set_before_the_with_is_in_place_of_the_seconds(deadl
         yield Sleep(2)
         with scope:
             yield Sleep(50)
-        return (yield Now()) if scope.cancelled else None
+        return (yield Now()) if scope.cancelled_caught else None
 
     assert run(main()) == end
 
@@ -467,15 +476,15 @@ def test_a_cancel_scope_can_be_given_a_deadline():
         with (yield CancelScope()) as scope:
             scope.deadline = 3
             yield Sleep(5)
-        return scope.cancelled, (yield Now())
+        return scope.cancelled_caught, (yield Now())
 
     assert run(main()) == (True, 3)
 
 
-def test_nan_is_no_deadline_and_leaves_the_one_there_is():
+def test_nan_is_refused_as_a_deadline_and_the_old_deadline_stays():
     def main():
         with (yield MoveOnAfter(5)) as scope:
-            with pytest.raises(ValueError, match="a deadline is a time in seconds, or infinity or None for no limit"):
+            with pytest.raises(ValueError, match="deadline is a time in seconds, or infinity or None for no limit"):
                 scope.deadline = nan
             yield Sleep(50)
         return scope.deadline, (yield Now())
@@ -483,13 +492,13 @@ def test_nan_is_no_deadline_and_leaves_the_one_there_is():
     assert run(main()) == (5, 5)
 
 
-@pytest.mark.parametrize("wrong", ["5", Decimal(5), 10**400], ids=type)
-def test_what_can_be_no_time_is_refused_before_the_scope_is_entered_and_leaves_the_deadline_there_is(wrong):
+@pytest.mark.parametrize("wrong", ["5", True, 5j, [5]], ids=type)
+def test_a_value_that_is_not_a_time_is_refused_before_the_entry_and_the_old_deadline_stays(wrong):
     def main():
-        with pytest.raises((TypeError, OverflowError)):
+        with pytest.raises(TypeError):
             yield MoveOnAfter(wrong)
         with (yield MoveOnAfter(5)) as scope:
-            with pytest.raises((TypeError, OverflowError)):
+            with pytest.raises(TypeError):
                 scope.deadline = wrong
             yield Sleep(50)
         return scope.deadline, (yield Now())
@@ -497,13 +506,13 @@ def test_what_can_be_no_time_is_refused_before_the_scope_is_entered_and_leaves_t
     assert run(main()) == (5, 5)
 
 
-def test_a_deadline_that_has_passed_is_not_taken_back_by_moving_it():
+def test_moving_a_deadline_that_has_passed_does_not_revoke_the_cancellation():
     def main():
         with (yield MoveOnAfter(0)) as scope:
             scope.deadline = inf
             yield Sleep(1)
             never()
-        return scope.cancelled
+        return scope.cancelled_caught
 
     assert run(main()) is True
 
@@ -529,18 +538,18 @@ def test_a_timeout_whose_deadline_comes_twice_has_timed_out(deadline):
 
 def test_timeout_raises_timed_out_with_its_scope():
     def main():
-        with pytest.raises(TimedOut, match=r"^task 'main' timed out: 1.5 s are over$") as caught:
+        with pytest.raises(TimedOut, match=r"^task 'main' timed out: 1.5 s have passed$") as caught:
             with (yield Timeout(1.5)) as scope:
                 yield Sleep(5)
         error = caught.value
-        assert error.scope is scope and scope.cancelled and isinstance(error, TimeoutError)
-        assert error.__cause__ is None and error.__suppress_context__  # the Cancelled is of no interest
+        assert error.scope is scope and scope.cancelled_caught and isinstance(error, TimeoutError)
+        assert error.__cause__ is None and error.__suppress_context__  # the Cancelled is not shown
         return (yield Now())
 
     assert run(main()) == 1.5
 
 
-def test_timed_out_says_so_of_a_deadline_that_was_moved():
+def test_timed_out_says_that_a_moved_deadline_has_passed():
     def main():
         with pytest.raises(TimedOut, match=r"^task 'main' timed out: its deadline has passed$"):
             with (yield Timeout(5)) as scope:
@@ -560,7 +569,7 @@ def test_a_timeout_that_was_cancelled_before_its_deadline_has_not_timed_out():
             finally:
                 with (yield Shield(None)):
                     yield Sleep(5)
-        return scope.cancelled, (yield Now())
+        return scope.cancelled_caught, (yield Now())
 
     assert run(main()) == (True, 5.5)
 
@@ -584,7 +593,7 @@ def test_a_timeout_whose_cancelled_was_swallowed_has_not_timed_out():
                 yield Sleep(9)
             except Cancelled:
                 pass
-        return scope.cancel_called, scope.cancelled, (yield Now())
+        return scope.cancel_called, scope.cancelled_caught, (yield Now())
 
     assert run(main()) == (True, False, 1)
 
@@ -605,7 +614,7 @@ def test_a_swallowed_cancelled_comes_again_at_the_next_checkpoint():
     assert run(main()) == (3, 1)
 
 
-def test_another_error_passes_a_timeout_that_is_over():
+def test_another_error_passes_an_expired_timeout():
     def main():
         with pytest.raises(ValueError, match="in cleaning up") as caught:
             with (yield Timeout(1)) as scope:
@@ -613,7 +622,7 @@ def test_another_error_passes_a_timeout_that_is_over():
                     yield Sleep(9)
                 finally:
                     raise ValueError("in cleaning up")
-        return scope.cancelled, type(caught.value.__context__)
+        return scope.cancelled_caught, type(caught.value.__context__)
 
     assert run(main()) == (False, Cancelled)
 
@@ -640,13 +649,13 @@ def test_timed_out_can_be_caught_and_the_task_goes_on_outside_of_the_scope():
 @pytest.mark.parametrize("outer_kind", [MoveOnAfter, Timeout])
 @pytest.mark.parametrize("inner_kind", [MoveOnAfter, Timeout])
 @pytest.mark.parametrize("first", ["outer", "inner"])
-def test_of_two_deadlines_in_one_turn_the_outer_wins(outer_kind, inner_kind, first):
+def test_of_two_deadlines_in_the_same_turn_the_outer_one_swallows_the_cancelled(outer_kind, inner_kind, first):
     def nested(scopes):
         with (yield outer_kind(None)) as outer:
             with (yield inner_kind(None)) as inner:
                 scopes += [outer, inner]
                 for scope in scopes if first == "outer" else reversed(scopes):
-                    scope.deadline = 1  # timers of one time fire in the order in which they were made
+                    scope.deadline = 1  # timers with the same deadline fire in order of arrival
                 yield Sleep(9)
             never()
 
@@ -660,12 +669,12 @@ def test_of_two_deadlines_in_one_turn_the_outer_wins(outer_kind, inner_kind, fir
         outer, inner = scopes
         assert timed_out is (outer if outer_kind is Timeout else None)
         assert inner.cancel_called and outer.cancel_called
-        return outer.cancelled, inner.cancelled, (yield Now())
+        return outer.cancelled_caught, inner.cancelled_caught, (yield Now())
 
     assert run(main()) == (True, False, 1)
 
 
-def test_an_outer_deadline_that_comes_while_the_inner_one_is_cleaning_up_wins():
+def test_an_outer_deadline_during_the_cleanup_of_the_inner_one_wins():
     def main():
         with (yield MoveOnAfter(2)) as outer:
             with (yield Timeout(1)) as inner:
@@ -675,12 +684,12 @@ def test_an_outer_deadline_that_comes_while_the_inner_one_is_cleaning_up_wins():
                     with (yield Shield(None)):
                         yield Sleep(5)
             never()
-        return outer.cancelled, inner.cancelled
+        return outer.cancelled_caught, inner.cancelled_caught
 
     assert run(main()) == (True, False)
 
 
-def test_an_inner_deadline_that_comes_while_the_outer_one_is_cleaning_up_changes_nothing():
+def test_an_inner_deadline_during_the_cleanup_of_the_outer_one_changes_nothing():
     def main():
         with (yield MoveOnAfter(1)) as outer:
             with (yield Timeout(2)) as inner:
@@ -690,12 +699,12 @@ def test_an_inner_deadline_that_comes_while_the_outer_one_is_cleaning_up_changes
                     with (yield Shield(None)):
                         yield Sleep(5)
             never()
-        return outer.cancelled, inner.cancelled
+        return outer.cancelled_caught, inner.cancelled_caught
 
     assert run(main()) == (True, False)
 
 
-def test_the_inner_timeout_is_its_own_affair():
+def test_an_inner_timeout_does_not_affect_the_outer_scope():
     def main():
         with (yield MoveOnAfter(2)) as outer:
             with pytest.raises(TimedOut) as caught:
@@ -704,13 +713,13 @@ def test_the_inner_timeout_is_its_own_affair():
             assert caught.value.scope is inner
             yield Sleep(9)
             never()
-        return outer.cancelled, inner.cancelled
+        return outer.cancelled_caught, inner.cancelled_caught
 
     assert run(main()) == (True, True)
 
 
 @pytest.mark.parametrize("kind", [MoveOnAfter, Timeout])
-def test_what_comes_in_the_turn_of_the_deadline_and_before_it_is_kept(kind):
+def test_an_item_that_arrives_in_the_turn_of_the_deadline_before_it_is_received(kind):
     def putter(queue):
         yield SleepUntil(1)
         queue.put_nowait("item")
@@ -720,17 +729,17 @@ def test_what_comes_in_the_turn_of_the_deadline_and_before_it_is_kept(kind):
         yield Spawn(putter(queue))
         yield
         with (yield kind(None)) as scope:
-            yield Spawn(move(scope, 1, 1))  # its turn comes after that of the putter
+            yield Spawn(move(scope, 1, 1))  # its turn comes after the putter's
             item = yield queue.get()
-        return item, scope.cancel_called, scope.cancelled
+        return item, scope.cancel_called, scope.cancelled_caught
 
     assert run(main()) == ("item", True, False)
 
 
-def test_what_comes_in_the_turn_of_the_deadline_and_after_it_stays_where_it_is():
+def test_an_item_that_arrives_in_the_turn_of_the_deadline_after_it_stays_in_the_queue():
     def putter(queue):
         yield Sleep(0.5)
-        yield SleepUntil(1)  # a later timer than that of the scope
+        yield SleepUntil(1)  # a later timer than the scope's
         queue.put_nowait("item")
 
     def main():
@@ -740,7 +749,7 @@ def test_what_comes_in_the_turn_of_the_deadline_and_after_it_stays_where_it_is()
             yield queue.get()
             never()
         yield JoinAll()
-        return scope.cancelled, queue.qsize()
+        return scope.cancelled_caught, queue.qsize()
 
     assert run(main()) == (True, 1)
 
@@ -749,14 +758,14 @@ def test_what_comes_in_the_turn_of_the_deadline_and_after_it_stays_where_it_is()
 
 
 def fan_out(*errors):
-    """Raise errors, of which the KeyErrors are replaced by what a checkpoint raises: as `except*` does."""
+    """Raise a group of the errors and the Cancelled of a checkpoint, as `except*` makes it."""
     try:
         raise ExceptionGroup("of the body", [*errors, KeyError("k")])
     except* KeyError:
         yield Sleep(9)
 
 
-def test_a_group_with_nothing_but_cancelled_is_a_timeout():
+def test_an_exception_group_of_cancelled_alone_becomes_timed_out():
     def main():
         with pytest.raises(TimedOut):
             with (yield Timeout(1)) as scope:
@@ -764,40 +773,40 @@ def test_a_group_with_nothing_but_cancelled_is_a_timeout():
                     yield Sleep(9)
                 except* ValueError:
                     never()
-        return scope.cancelled
+        return scope.cancelled_caught
 
     assert run(main()) is True
 
 
-def test_of_a_group_the_rest_is_raised_with_a_note_that_it_timed_out():
+def test_the_rest_of_an_exception_group_has_a_note_that_the_block_timed_out():
     error = ValueError("v")
 
     def main():
         with pytest.raises(ExceptionGroup) as caught:
             with (yield Timeout(1)) as scope:
                 yield from fan_out(error)
-        assert scope.cancelled
+        assert scope.cancelled_caught
         return caught.value
 
     group = run(main())
     assert group.subgroup(lambda one: one is error) and not group.subgroup(Cancelled)
-    assert group.__notes__ == ["task 'main' timed out: 1 s are over, too"]
+    assert group.__notes__ == ["task 'main' timed out: 1 s have passed, too"]
 
 
 @pytest.mark.parametrize("kind", [CancelScope, lambda: Timeout(5)])
-def test_the_rest_of_a_group_has_no_such_note_if_it_did_not_time_out(kind):
+def test_the_rest_of_an_exception_group_has_no_note_if_the_block_did_not_time_out(kind):
     def main():
         with pytest.raises(ExceptionGroup) as caught:
             with (yield kind()) as scope:
                 scope.cancel()
                 yield from fan_out(ValueError("v"))
-        assert scope.cancelled
+        assert scope.cancelled_caught
         return caught.value
 
     assert not hasattr(run(main()), "__notes__")
 
 
-def test_the_rest_of_a_group_keeps_its_cause():
+def test_the_rest_of_an_exception_group_keeps_its_cause():
     cause = KeyError("why")
 
     def main():
@@ -813,7 +822,7 @@ def test_the_rest_of_a_group_keeps_its_cause():
     assert run(main()) is cause
 
 
-def test_a_group_without_cancelled_passes_a_timeout_that_is_over_without_a_note():
+def test_an_exception_group_without_cancelled_passes_an_expired_timeout_without_a_note():
     group = ExceptionGroup("of the body", [ValueError("v")])
 
     def main():
@@ -845,7 +854,7 @@ def test_a_shield_lets_the_cleanup_in_a_finally_wait():
     def main():
         with (yield MoveOnAfter(1)) as scope:
             yield from worker()
-        return scope.cancelled, (yield Now())
+        return scope.cancelled_caught, (yield Now())
 
     assert (run(main()), log) == ((True, 3), [3])
 
@@ -862,12 +871,12 @@ def test_a_shield_is_lifted_after_its_seconds(seconds, end):
                         yield Sleep(5)
                 finally:
                     lifted = yield Now()
-        return scope.cancelled, shield.cancelled, lifted
+        return scope.cancelled_caught, shield.cancelled_caught, lifted
 
     assert run(main()) == (True, False, end)
 
 
-def test_a_shield_that_is_lifted_cancels_nobody_if_nothing_outside_is_cancelled():
+def test_a_lifted_shield_cancels_nothing_if_nothing_outside_is_cancelled():
     def main():
         with (yield Shield(1)):
             yield Sleep(3)
@@ -876,7 +885,7 @@ def test_a_shield_that_is_lifted_cancels_nobody_if_nothing_outside_is_cancelled(
     assert run(main()) == 3
 
 
-def test_what_is_cancelled_after_the_shield_was_lifted_comes_through():
+def test_a_cancellation_after_the_shield_was_lifted_arrives():
     def main():
         with (yield MoveOnAfter(2)):
             with (yield Shield(1)):
@@ -887,7 +896,7 @@ def test_what_is_cancelled_after_the_shield_was_lifted_comes_through():
 
 
 @pytest.mark.parametrize(("deadline", "end"), [(3, 3), (1.5, 1.5), (0, 1), (None, 9), (7, 7)])
-def test_the_end_of_a_shield_can_be_moved(deadline, end):
+def test_the_deadline_of_a_shield_can_be_moved(deadline, end):
     def main():
         with (yield CancelScope()) as scope:
             scope.cancel()
@@ -903,7 +912,7 @@ def test_the_end_of_a_shield_can_be_moved(deadline, end):
     assert run(main()) == end
 
 
-def test_a_shield_that_was_lifted_is_not_put_up_again_by_moving_its_deadline():
+def test_moving_the_deadline_does_not_restore_a_lifted_shield():
     def main():
         with (yield CancelScope()) as scope:
             scope.cancel()
@@ -911,12 +920,12 @@ def test_a_shield_that_was_lifted_is_not_put_up_again_by_moving_its_deadline():
                 shield.deadline = 5
                 yield
                 never()
-        return scope.cancelled
+        return scope.cancelled_caught
 
     assert run(main()) is True
 
 
-def test_a_cancellation_that_came_during_a_shield_is_told_after_it():
+def test_a_cancellation_during_a_shield_is_raised_at_the_next_checkpoint_after_it():
     def main():
         with (yield MoveOnAfter(1)) as scope:
             with (yield Shield(None)):
@@ -924,12 +933,12 @@ def test_a_cancellation_that_came_during_a_shield_is_told_after_it():
             now = yield Now()
             yield
             never()
-        return scope.cancelled, now
+        return scope.cancelled_caught, now
 
     assert run(main()) == (True, 3)
 
 
-def test_of_two_shields_both_have_to_go():
+def test_a_cancellation_arrives_only_when_both_of_two_shields_are_lifted():
     def main():
         with (yield CancelScope()) as scope:
             scope.cancel()
@@ -950,13 +959,13 @@ def test_an_error_passes_a_shield():
             with (yield Shield(None)):
                 raise ValueError("v")
         with pytest.raises(Cancelled), (yield Shield(None)):
-            raise Cancelled  # nobody's, but it is none of a shield's business
+            raise Cancelled  # sent by no scope; a shield swallows no Cancelled
         yield
 
     run(main())
 
 
-def test_a_timeout_within_a_shield_within_a_cancelled_scope_raises_timed_out():
+def test_a_timeout_in_a_shield_in_a_cancelled_scope_raises_timed_out():
     def main():
         with (yield CancelScope()) as scope:
             scope.cancel()
@@ -965,19 +974,19 @@ def test_a_timeout_within_a_shield_within_a_cancelled_scope_raises_timed_out():
                     with (yield Timeout(1)):
                         yield Sleep(9)
                 yield Sleep(1)
-            return (yield Now()), scope.cancelled
+            return (yield Now()), scope.cancelled_caught
 
     assert run(main()) == (2, False)
 
 
-def test_a_timeout_within_a_shield_that_is_lifted_in_the_same_turn_leaves_it_to_the_scope_outside():
+def test_a_timeout_in_a_shield_that_is_lifted_in_the_same_turn_does_not_raise_timed_out():
     def main():
         with (yield CancelScope()) as scope:
             scope.cancel()
             with (yield Shield(1)):
                 with (yield Timeout(1)) as inner:
                     yield Sleep(9)
-        return scope.cancelled, inner.cancelled
+        return scope.cancelled_caught, inner.cancelled_caught
 
     assert run(main()) == (True, False)
 
@@ -987,12 +996,12 @@ def test_a_shield_does_not_hide_a_cancellation_within_it():
         with (yield Shield(None)):
             with (yield MoveOnAfter(1)) as inner:
                 yield Sleep(9)
-        return inner.cancelled
+        return inner.cancelled_caught
 
     assert run(main()) is True
 
 
-def test_a_task_that_is_cancelled_is_shielded_as_well():
+def test_a_shield_hides_the_cancellation_of_its_task():
     log = []
 
     def worker():
@@ -1007,7 +1016,7 @@ def test_a_task_that_is_cancelled_is_shielded_as_well():
         yield Sleep(1)
         yield Cancel(task)
         yield JoinAll()
-        return task.cancelled
+        return task.cancelled_caught
 
     assert (run(main()), log) == (True, ["done"])
 
@@ -1024,7 +1033,7 @@ def sleeper(log, seconds=9):
         raise
 
 
-def test_a_child_is_cut_short_with_the_scope_in_which_it_was_spawned():
+def test_a_child_is_cancelled_with_the_scope_it_was_spawned_in():
     log = []
 
     def main():
@@ -1033,25 +1042,25 @@ def test_a_child_is_cut_short_with_the_scope_in_which_it_was_spawned():
             yield JoinAll()
         return (yield Now())
 
-    assert (run(main()), log) == (1, ["its time is over"])
+    assert (run(main()), log) == (1, ["its deadline has passed"])
 
 
-def test_a_child_outlives_the_scope_in_which_it_was_spawned_and_is_then_under_the_one_outside():
+def test_a_child_that_outlives_its_scope_moves_to_the_enclosing_scope():
     log = []
 
     def main():
         with (yield MoveOnAfter(5)):
             with (yield MoveOnAfter(1)) as inner:
                 yield Spawn(sleeper(log))
-            assert timers_of(inner) and inner.youngest is None
+            assert timers_of(inner) and inner.last_child is None
             yield JoinAll()
         return (yield Now())
 
-    assert (run(main()), log) == (5, ["its time is over"])
+    assert (run(main()), log) == (5, ["its deadline has passed"])
 
 
 def stubborn(log):
-    """Note why it is cancelled, each time; sleep for long if it is not."""
+    """Log the reason of each of three Cancelleds."""
     for _ in range(3):
         try:
             yield Sleep(9)
@@ -1059,7 +1068,7 @@ def stubborn(log):
             log.append(error.reason)
 
 
-def test_a_child_of_a_scope_that_was_cancelled_stays_so():
+def test_a_child_of_a_cancelled_scope_stays_cancelled_after_the_scope_was_left():
     log = []
 
     def main():
@@ -1073,7 +1082,7 @@ def test_a_child_of_a_scope_that_was_cancelled_stays_so():
 
 
 @pytest.mark.parametrize("scope_cancelled", [False, True])
-def test_a_child_that_was_cancelled_alone_stays_so_and_for_its_own_reason(scope_cancelled):
+def test_a_child_that_was_cancelled_alone_keeps_its_own_reason(scope_cancelled):
     log = []
 
     def main():
@@ -1083,13 +1092,13 @@ def test_a_child_that_was_cancelled_alone_stays_so_and_for_its_own_reason(scope_
             if scope_cancelled:
                 scope.cancel("enough")
         yield JoinAll()
-        return task.own[0], (yield Now())
+        return task.requested[0], (yield Now())
 
     assert run(main()) == ("alone", 0)
     assert log == ["alone"] * 3
 
 
-def test_a_child_that_was_spawned_in_a_shield_is_shielded_until_the_shield_is_left():
+def test_a_child_spawned_in_a_shield_is_shielded_until_the_shield_is_left():
     log = []
 
     def main():
@@ -1105,7 +1114,7 @@ def test_a_child_that_was_spawned_in_a_shield_is_shielded_until_the_shield_is_le
     assert (run(main()), log) == (2, ["done", "enough"])
 
 
-def test_a_lifted_shield_lets_the_cancellation_at_the_children():
+def test_a_lifted_shield_lets_the_cancellation_through_to_the_children():
     log = []
 
     def main():
@@ -1119,7 +1128,7 @@ def test_a_lifted_shield_lets_the_cancellation_at_the_children():
     assert (run(main()), log) == (1, ["enough"])
 
 
-# Never for ever.
+# Swallowed Cancelleds.
 
 
 def mule(count):
@@ -1131,7 +1140,7 @@ def mule(count):
 
 
 @pytest.mark.parametrize("kind", [MoveOnAfter, Timeout])
-def test_who_swallows_the_cancelleds_of_a_scope_for_ever_is_closed_and_named(kind):
+def test_a_task_that_swallows_each_cancelled_is_closed_and_named(kind):
     count = []
 
     def stubborn():
@@ -1149,7 +1158,7 @@ def test_who_swallows_the_cancelleds_of_a_scope_for_ever_is_closed_and_named(kin
     assert len(count) == 1000
 
 
-def test_who_is_shielded_is_not_counted():
+def test_checkpoints_in_a_shield_do_not_count_as_swallowed_cancelleds():
     def main():
         with (yield CancelScope()) as scope:
             scope.cancel()
@@ -1161,7 +1170,7 @@ def test_who_is_shielded_is_not_counted():
     assert run(main()) == "done"
 
 
-def test_a_race_of_a_mule_ends_in_its_error():
+def test_a_race_with_a_task_that_swallows_each_cancelled_ends_with_its_error():
     count = []
 
     def main():
@@ -1172,15 +1181,22 @@ def test_a_race_of_a_mule_ends_in_its_error():
     assert len(count) == 1000
 
 
-def test_main_that_is_cancelled_from_inside_a_scope_is_cancelled():
+def test_a_main_task_cancelled_inside_a_scope_ends_the_run_with_task_cancelled():
     def main():
         with (yield CancelScope()) as scope:
             yield Cancel((yield CurrentTask()), "enough")
             yield
-        assert not scope.cancelled
+        assert not scope.cancelled_caught
 
     with pytest.raises(TaskCancelled, match="task 'main' was cancelled: enough"):
         run(main())
 
 
-add_async_forms(globals())
+@pytest.mark.parametrize("kind", [CancelScope, MoveOnAfter, Timeout, Shield])
+def test_each_call_can_be_awaited(kind):
+    async def main():
+        with await (kind() if kind is CancelScope else kind(1)) as scope:
+            await Sleep(0.5)
+        return scope.cancelled_caught if kind is not Shield else scope.shield, await Now()
+
+    assert run(main()) == (kind is Shield, 0.5)

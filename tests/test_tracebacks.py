@@ -1,4 +1,4 @@
-"""What a traceback shows: the user's frames, and of ours none but `run`."""
+"""Tracebacks: they show the user's frames, and of this package only `run`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from minisched.testing import run
 
 
 def shown(error):
-    """Return the names of the functions in a traceback that are not the test's own, from `run` on."""
+    """Return the names of the functions in a traceback after `run`; assert that all are in this file."""
     names = [(frame.filename == __file__, frame.name) for frame in traceback.extract_tb(error.__traceback__)]
     start = max(index for index, (_, name) in enumerate(names) if name == "run")
-    assert all(ours or name == "run" for ours, name in names), names
+    assert all(in_test or name == "run" for in_test, name in names), names
     return [name for _, name in names[start + 1 :]]
 
 
@@ -71,7 +71,7 @@ def test_an_error_three_deep_shows_the_users_frames(main, wait):
     assert shown(caught.value) == [main.__name__, "three_deep", "fails", wait.__name__]
 
 
-def test_an_error_that_is_joined_shows_both_tasks():
+def test_a_joined_error_shows_the_frames_of_both_tasks():
     def main():
         task = yield Spawn(outermost(raised), keep=True)
         yield Join(task)
@@ -121,7 +121,7 @@ def test_a_timeout_shows_its_with():
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
 
 
-def test_a_plain_call_that_is_refused_shows_where_it_was_made():
+def test_a_refused_plain_call_shows_where_it_was_made():
     lock, queue = Lock(), Queue()
 
     def releases():
@@ -139,7 +139,7 @@ def test_a_plain_call_that_is_refused_shows_where_it_was_made():
         assert shown(caught.value) == [main.__name__]
 
 
-def test_a_broken_rule_shows_where_the_call_was_yielded():
+def test_a_broken_rule_shows_where_the_syscall_was_yielded():
     def main():
         yield Accept
 
@@ -164,3 +164,55 @@ def test_cancelled_shows_where_the_task_waited():
 
     run(main())
     assert seen == [["waits"]]
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+def test_an_error_whose_text_raises_is_shown_by_its_class(kind):
+    class Wordless(Exception):
+        def __str__(self):
+            raise kind
+
+    def fails():
+        yield Sleep(1)
+        raise Wordless
+
+    def waits():
+        try:
+            yield Sleep(5)
+        except Cancelled as error:
+            reasons.append(error.reason)
+            raise
+
+    def body(team):
+        yield team.spawn(fails())
+        yield from waits()
+
+    reasons = []
+    with pytest.raises(ExceptionGroup):
+        run(group(body))
+    assert reasons == ["task 'fails' of its group failed: Wordless: <its text cannot be printed>"]
+
+
+class Whole(BaseExceptionGroup):
+    """A group that cannot be split."""
+
+    def derive(self, errors):
+        raise TypeError("no part of it")
+
+
+@pytest.mark.parametrize("others", [[], [ValueError("v"), KeyError("k")]])
+def test_a_scope_takes_its_cancelled_out_of_a_group_that_cannot_be_split(others):
+    def main():
+        scope = yield MoveOnAfter(1)
+        try:
+            with scope:
+                try:
+                    yield Sleep(5)
+                except Cancelled as error:
+                    raise Whole("whole", [BaseExceptionGroup("inner", [error]), *others]) from None
+        except BaseExceptionGroup as rest:  # here, since pytest splits groups
+            return scope.cancelled_caught, rest.message, rest.exceptions
+        return scope.cancelled_caught, None, ()
+
+    text = f"Whole: whole ({len(others) + 1} sub-exceptions)" if others else None
+    assert run(main()) == (True, text, tuple(others))

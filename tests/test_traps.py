@@ -1,8 +1,9 @@
-"""The traps of file numbers, on real files and on every selector of the platform.
+"""The traps of file descriptors, on real files and on every selector of the platform.
 
-Others are elsewhere: `test_poller.py` (a registered socket that is dropped, and its number used again),
-`test_sockets.py` (it is warned about), `test_files.py` (two tasks that read one file, a file closed while it
-is read, a number that becomes another Socket), `test_bugs.py` (trio #1272: closed behind our back, and cancelled).
+Other traps are tested elsewhere: in `test_poller.py` (a registered socket is garbage collected and its descriptor
+reused), `test_sockets.py` (Python warns of it), `test_files.py` (two tasks read one file; a file is closed while a
+task reads it; a descriptor becomes another Socket) and `test_bugs.py` (trio #1272: closed outside the
+scheduler, then cancelled).
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from minisched import (
     WaitReadable,
     WaitWritable,
     Watcher,
-    poller,
     run,
 )
-from minisched._selectors2 import default_selector, selectors_of_platform
-from minisched.poller import PATIENCE, VAIN
+from minisched.io import poller
+from minisched.io._selectors2 import default_selector, selectors_of_platform
+from minisched.io.poller import MAX_EMPTY_POLLS, MAX_UNCLAIMED_EVENTS
 
-LOOK = 0.03  # seconds, in these tests
-# They hold the file, not its number, and forget it when its last number is closed.
-BY_DESCRIPTION = {"EpollSelector", "Epoll"}
+STALE_CHECK_SECONDS = 0.03  # in these tests
+# Selectors that watch the open file, not the descriptor, until its last descriptor is closed.
+BY_OPEN_FILE = {"EpollSelector"}
 
 
 @pytest.fixture(params=selectors_of_platform())
@@ -45,12 +46,12 @@ def selector(request):
 
 
 @pytest.fixture(autouse=True)
-def look_often(monkeypatch):
-    monkeypatch.setattr(poller, "LOOK", LOOK)
+def check_often(monkeypatch):
+    monkeypatch.setattr(poller, "STALE_CHECK_SECONDS", STALE_CHECK_SECONDS)
 
 
 class Polls(Watcher):
-    """Remembers how many events each look at files has brought."""
+    """Records how many events each poll has returned."""
 
     def __init__(self):
         self.events = []
@@ -68,38 +69,38 @@ def ticking(seconds):
         yield Sleep(seconds)
 
 
-def told_in_time(task):
-    """Assert that a task gets ClosedError after a few looks."""
+def closed_in_time(task):
+    """Assert that a task gets ClosedError after a few checks; return after how many seconds."""
     start = monotonic()
     with pytest.raises(ClosedError, match=f"was closed while task '{task.name}' waited for it"):
-        with (yield MoveOnAfter(100 * LOOK)):
+        with (yield MoveOnAfter(100 * STALE_CHECK_SECONDS)):
             yield Join(task)
     return monotonic() - start
 
 
-# Closed behind our back
+# Closed outside the scheduler
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 @pytest.mark.parametrize("call", [lambda fd: Read(fd, 100), WaitReadable], ids=["Read", "WaitReadable"])
-def test_who_waits_for_a_number_that_is_closed_behind_our_back_is_told(call, busy, selector):
+def test_a_reader_gets_closed_error_when_its_descriptor_is_closed_outside_the_scheduler(call, busy, selector):
     def waiting(fd):
         yield call(fd)
 
     def main():
         if busy:
-            yield Spawn(ticking(LOOK / 10), daemon=True)
+            yield Spawn(ticking(STALE_CHECK_SECONDS / 10), daemon=True)
         reader, writer = os.pipe()
         task = yield Spawn(waiting(reader), keep=True)
         yield from parked(task)
         os.close(reader)
-        yield from told_in_time(task)
+        yield from closed_in_time(task)
         os.close(writer)
 
     run(main(), selector=selector)
 
 
-def test_who_waits_to_write_is_told_too(selector):
+def test_a_writer_gets_closed_error_when_its_descriptor_is_closed_outside_the_scheduler(selector):
     def waiting(fd):
         yield WaitWritable(fd)
 
@@ -112,13 +113,13 @@ def test_who_waits_to_write_is_told_too(selector):
         task = yield Spawn(waiting(writer), keep=True)
         yield from parked(task)
         os.close(writer)
-        yield from told_in_time(task)
+        yield from closed_in_time(task)
         os.close(reader)
 
     run(main(), selector=selector)
 
 
-def test_a_number_that_is_another_files_now_brings_its_old_waiter_nothing_of_it(selector):
+def test_a_waiter_receives_nothing_of_the_file_that_reuses_its_descriptor(selector):
     def main():
         reader, writer = os.pipe()
         task = yield Spawn(reading(reader), keep=True)
@@ -127,15 +128,15 @@ def test_a_number_that_is_another_files_now_brings_its_old_waiter_nothing_of_it(
         new, other = os.pipe()
         assert new == reader
         os.write(other, b"for the new owner")
-        yield from told_in_time(task)
+        yield from closed_in_time(task)
         assert os.read(new, 100) == b"for the new owner"
-        for number in (writer, new, other):
-            os.close(number)
+        for fd in (writer, new, other):
+            os.close(fd)
 
     run(main(), selector=selector)
 
 
-def test_a_socket_of_ours_that_has_the_number_now_is_waited_for_as_any_other(selector):
+def test_a_task_can_wait_for_a_socket_that_reuses_a_descriptor(selector):
     def main():
         reader, writer = os.pipe()
         task = yield Spawn(reading(reader), keep=True)
@@ -144,14 +145,14 @@ def test_a_socket_of_ours_that_has_the_number_now_is_waited_for_as_any_other(sel
         ours, plain = pair()
         with ours, plain:
             if ours.fileno() != reader:
-                number = ours.detach()
-                assert os.dup2(number, reader) == reader
-                os.close(number)
+                fd = ours.detach()
+                assert os.dup2(fd, reader) == reader
+                os.close(fd)
                 ours = Socket(fileno=reader, peer="the other")
             with ours:
                 new = yield Spawn(reading(ours))
                 yield from parked(new)
-                yield from told_in_time(task)
+                yield from closed_in_time(task)
                 plain.send(b"for the new owner")
                 assert (yield Join(new)) == b"for the new owner"
         os.close(writer)
@@ -159,7 +160,7 @@ def test_a_socket_of_ours_that_has_the_number_now_is_waited_for_as_any_other(sel
     run(main(), selector=selector)
 
 
-def test_a_task_that_waits_for_the_new_file_of_a_number_is_no_second_one(selector):
+def test_a_wait_for_the_new_file_of_a_descriptor_is_not_busy(selector):
     def main():
         reader, writer = os.pipe()
         old = yield Spawn(reading(reader), "old", keep=True)
@@ -171,19 +172,19 @@ def test_a_task_that_waits_for_the_new_file_of_a_number_is_no_second_one(selecto
         os.write(other, b"for the new one")
         try:
             assert (yield Join(new)) == b"for the new one"
-            yield from told_in_time(old)
+            yield from closed_in_time(old)
         finally:
-            for number in (writer, again, other):
-                os.close(number)
+            for fd in (writer, again, other):
+                os.close(fd)
 
     run(main(), selector=selector)
 
 
-# Closed, while a copy of it is open
+# Closed while a duplicate is open
 
 
-@pytest.mark.parametrize("pause", [LOOK, LOOK / 20], ids=["idle", "busy"])
-def test_a_number_that_is_closed_while_a_copy_is_open_makes_nothing_spin(pause, selector):
+@pytest.mark.parametrize("pause", [STALE_CHECK_SECONDS, STALE_CHECK_SECONDS / 20], ids=["idle", "busy"])
+def test_a_descriptor_closed_while_a_duplicate_is_open_does_not_make_the_loop_spin(pause, selector):
     polls = Polls()
 
     def main():
@@ -193,29 +194,29 @@ def test_a_number_that_is_closed_while_a_copy_is_open_makes_nothing_spin(pause, 
             task = yield Spawn(reading(ours), keep=True)
             yield from parked(task)
             ours.close()
-            plain.send(b"that is readable from now on")
+            plain.send(b"readable from now on")
             with pytest.raises((ClosedError, OSError)):
                 yield Join(task)
             before = len(polls.events)
-            for _ in range(20):
+            for _ in range(5):
                 yield Sleep(pause)
-            assert len(polls.events) - before < 100, "it spins"
+            assert len(polls.events) - before < 50, "the loop spins"
         assert (yield Ask(lambda kernel: kernel.service(Poller).selector is selector)) is (
-            type(selector).__name__ not in BY_DESCRIPTION
+            type(selector).__name__ not in BY_OPEN_FILE
         )
 
     run(main(), watch=[polls], selector=selector)
 
 
-class Special(Recording):
+class NeedsArgument(Recording):
     """A selector that can't be made without an argument."""
 
     def __init__(self, inner):
         super().__init__(inner)
 
 
-def test_a_selector_that_can_not_be_made_anew_goes_on():
-    selector = Special(default_selector())
+def test_a_selector_that_can_not_be_renewed_stays_in_use():
+    selector = NeedsArgument(default_selector())
 
     def main():
         ours, plain = socket.socketpair()
@@ -224,20 +225,22 @@ def test_a_selector_that_can_not_be_made_anew_goes_on():
             task = yield Spawn(reading(ours), keep=True)
             yield from parked(task)
             ours.close()
-            plain.send(b"that is readable from now on")
+            plain.send(b"readable from now on")
             with pytest.raises((ClosedError, OSError)):
                 yield Join(task)
             calls = len(selector.calls)
-            yield Sleep(LOOK)
-            assert len(selector.calls) - calls > 2 * VAIN, "it was not asked in vain"
+            yield Sleep(STALE_CHECK_SECONDS)
+            assert len(selector.calls) - calls > 2 * MAX_EMPTY_POLLS, (
+                "the old selector did not report the closed descriptor"
+            )
 
     run(main(), selector=selector)
 
 
-# Readable, and nobody reads
+# Readable, without a reader
 
 
-def test_sockets_that_nobody_reads_are_unregistered_after_a_few_events(selector):
+def test_readable_sockets_without_a_reader_are_unregistered_after_a_few_events(selector):
     count, polls = 400, Polls()
 
     def main():
@@ -248,20 +251,20 @@ def test_sockets_that_nobody_reads_are_unregistered_after_a_few_events(selector)
             plain.send(b"once")
             assert (yield Join(task)) == b"once"
         for _, plain in pairs:
-            plain.send(b"again, and nobody reads that")
+            plain.send(b"again, without a reader")
         before = len(polls.events)
-        yield Sleep(LOOK)
-        looks = polls.events[before:]
-        assert looks.count(count) <= PATIENCE + 1
-        yield Sleep(LOOK)
-        assert polls.events[-1] == 0, "each look still brings what nobody wants"
+        yield Sleep(STALE_CHECK_SECONDS)
+        counts = polls.events[before:]
+        assert counts.count(count) <= MAX_UNCLAIMED_EVENTS + 1
+        yield Sleep(STALE_CHECK_SECONDS)
+        assert polls.events[-1] == 0, "each poll still returns unclaimed events"
         assert len(polls.events) - before < 20
         ours, plain = pairs[7]
-        assert (yield Read(ours, 100)) == b"again, and nobody reads that"
+        assert (yield Read(ours, 100)) == b"again, without a reader"
         task = yield Spawn(reading(ours))
         yield from parked(task)
-        plain.send(b"it is registered again")
-        assert (yield Join(task)) == b"it is registered again"
+        plain.send(b"registered again")
+        assert (yield Join(task)) == b"registered again"
         for ours, plain in pairs:
             ours.close()
             plain.close()
@@ -269,24 +272,24 @@ def test_sockets_that_nobody_reads_are_unregistered_after_a_few_events(selector)
     run(main(), watch=[polls], selector=selector)
 
 
-# Dropped
+# Garbage collected
 
 
-def test_the_peer_of_a_registered_socket_that_is_dropped_sees_the_end(selector):
+def test_the_peer_of_a_garbage_collected_socket_reads_the_end(selector):
     def drops():
         ours, plain = pair()
         with (yield MoveOnAfter(0.001)):
-            yield Read(ours, 1)  # it is registered by that
+            yield Read(ours, 1)  # this registers it
         return plain
 
     def main():
         with pytest.warns(ResourceWarning, match="unclosed"):
             plain = yield from drops()
-            yield  # until then, the Cancelled is on its way
+            yield  # the Cancelled, which refers to the frame, is delivered now
             gc.collect()
         with plain:
             plain.setblocking(False)
             assert plain.recv(1) == b""
-        yield Sleep(LOOK)
+        yield Sleep(STALE_CHECK_SECONDS)
 
     run(main(), selector=selector)

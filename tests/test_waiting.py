@@ -1,4 +1,4 @@
-"""Waiting for several things at once: exactly one happens; each test in generator and in `async def` form."""
+"""Tests of select: exactly one of several calls happens. Each test runs as a generator and as an `async def`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from minisched import (
     Broadcast,
     Cancel,
     Cancelled,
+    CancelScope,
     ClosedError,
     CurrentTask,
     Deadlock,
@@ -34,15 +35,18 @@ from minisched import (
     Timeout,
     Timers,
     WouldBlock,
+    resume,
     select,
 )
-from minisched.family import Family
+from minisched.kernel.lifecycle import Lifecycle
+from minisched.kernel.primitive import Primitives, check_caller
+from minisched.kernel.waiting import NOT_YET
+from minisched.tasks.select_calls import SelectWait
 from minisched.testing import check_syscall, run
-from minisched.waiting import NOT_YET, Choice, Primitives
 
 
 class Getting:
-    """One thing to wait for: how to bring it about, and whether that was of use to nobody."""
+    """A call to wait for, how to make it possible, and whether it is still unused; here a get of a queue."""
 
     answer = "item"
 
@@ -50,11 +54,11 @@ class Getting:
         self.queue = Queue()
 
     def prepare(self):
-        """Return what main yields first."""
+        """Return a syscall that main yields first."""
         return Pause()
 
     def call(self, prepared):
-        """Return the call that waits; `prepared` is what main was answered."""
+        """Return the call that waits; `prepared` is the answer to the syscall of `prepare`."""
         return self.queue.get()
 
     def happen(self):
@@ -64,7 +68,7 @@ class Getting:
         return value == self.answer
 
     def unused(self):
-        """Return whether it has happened for nobody."""
+        """Return whether the call became possible, and no task has made it."""
         return self.queue.get_nowait() == "item"
 
 
@@ -186,19 +190,19 @@ class Sleeping(Getting):
         return Sleep(1)
 
     def happen(self):
-        """Time passes by itself."""
+        """Do nothing: the time passes by itself."""
 
     def unused(self):
         return True
 
 
-LASTING = [Getting, Putting, Locking, Permitted, Happening, Hearing]  # it can have happened before somebody waits
-AT_ONCE = [*LASTING, Meeting]  # who waits is woken in the turn in which it is brought about
+LASTING = [Getting, Putting, Locking, Permitted, Happening, Hearing]  # these can be possible before a task waits
+AT_ONCE = [*LASTING, Meeting]  # `happen` wakes the waiter at once
 KINDS = [*AT_ONCE, Joining, Sleeping]
 
 
 def chooser(log, *calls):
-    """Wait for one of several things; log what came of it and when."""
+    """Yield a select; log its answer or error, and the time."""
     try:
         log.append((yield select(*calls)))
     except (Cancelled, Exception) as error:
@@ -209,7 +213,7 @@ def chooser(log, *calls):
 
 
 def calls_of(things, victims):
-    """Prepare things; return their calls. The tasks that are joined go to `victims`."""
+    """Prepare things; return their calls. Append the tasks to be joined to `victims`."""
     calls = []
     for thing in things:
         prepared = yield thing.prepare()
@@ -219,15 +223,15 @@ def calls_of(things, victims):
     return calls
 
 
-def left(kernel, victims=()):
-    """Return what services hold of tasks that wait, these aside."""
-    timers, joiners = kernel.service(Timers), kernel.service(Family).joiners
+def registered(kernel, victims=()):
+    """Return the timers, joiners and waiting tasks that services hold, without the victims."""
+    timers, joiners = kernel.service(Timers), kernel.service(Lifecycle).joiners
     waiting = [task for task in kernel.service(Primitives).tasks() if task not in victims]
     return [*timers.alive(), *joiners, *waiting]
 
 
 def ended(task):
-    """Wait for the end of a task, however it ends; return what it raised."""
+    """Wait for the end of a task; return its exception, or None."""
     try:
         yield Join(task)
     except Exception as error:
@@ -247,7 +251,7 @@ def result_of(seconds, result):
 
 @pytest.mark.parametrize("winning", KINDS)
 @pytest.mark.parametrize("losing", KINDS)
-def test_one_thing_happens_and_the_other_is_not_waited_for_any_more(winning, losing):
+def test_one_call_happens_and_the_wait_for_the_other_is_undone(winning, losing):
     winner, loser, log, victims = winning(), losing(), [], []
 
     def main():
@@ -255,10 +259,10 @@ def test_one_thing_happens_and_the_other_is_not_waited_for_any_more(winning, los
         calls = yield from calls_of([loser, winner], victims)
         task = yield Spawn(chooser(log, *calls))
         yield
-        assert task.state == "parked" and left(kernel, victims)
+        assert task.state == "parked" and registered(kernel, victims)
         winner.happen()
         yield Join(task)
-        assert left(kernel, victims) == []
+        assert registered(kernel, victims) == []
         loser.happen()
         yield Sleep(9)
         assert loser.unused()
@@ -271,16 +275,16 @@ def test_one_thing_happens_and_the_other_is_not_waited_for_any_more(winning, los
 
 @pytest.mark.parametrize("first", LASTING)
 @pytest.mark.parametrize("second", AT_ONCE)
-def test_of_what_can_be_done_at_once_the_first_is_done_and_nothing_else(first, second):
-    never, one, other = things = Getting(), first(), second()
+def test_of_several_calls_that_can_be_done_at_once_only_the_first_happens(first, second):
+    never, winner, loser = things = Getting(), first(), second()
 
     def main():
         calls = yield from calls_of(things, [])
-        one.happen()
-        other.happen()
+        winner.happen()
+        loser.happen()
         number, value = yield select(*calls)
-        assert number == 1 and one.is_answer(value)
-        assert other.unused() and not list(never.queue.waiting())
+        assert number == 1 and winner.is_answer(value)
+        assert loser.unused() and not list(never.queue.waiting())
         return (yield Now())
 
     assert run(main()) == 0
@@ -288,23 +292,23 @@ def test_of_what_can_be_done_at_once_the_first_is_done_and_nothing_else(first, s
 
 @pytest.mark.parametrize("first", AT_ONCE)
 @pytest.mark.parametrize("second", AT_ONCE)
-def test_of_what_happens_in_the_same_turn_the_first_is_done_and_the_other_stays(first, second):
-    one, other, log = first(), second(), []
+def test_of_two_calls_that_become_possible_in_the_same_turn_only_the_first_happens(first, second):
+    winner, loser, log = first(), second(), []
 
     def main():
-        calls = yield from calls_of([other, one], [])
+        calls = yield from calls_of([loser, winner], [])
         task = yield Spawn(chooser(log, *calls))
         yield
-        one.happen()
-        other.happen()
-        assert other.unused()
+        winner.happen()
+        loser.happen()
+        assert loser.unused()
         yield Join(task)
 
     run(main())
-    assert log[0][0] == 1 and one.is_answer(log[0][1])
+    assert log[0][0] == 1 and winner.is_answer(log[0][1])
 
 
-def test_of_two_items_in_one_turn_the_second_stays_in_its_queue():
+def test_of_two_items_in_the_same_turn_the_second_stays_in_the_queue():
     queue, log = Queue(), []
 
     def main():
@@ -319,7 +323,7 @@ def test_of_two_items_in_one_turn_the_second_stays_in_its_queue():
     assert run(main()) == "b" and log == [(0, "a"), 0]
 
 
-def test_of_two_times_that_have_come_the_first_is_told():
+def test_of_two_deadlines_at_the_same_time_the_first_call_happens():
     log = []
 
     def main():
@@ -327,13 +331,13 @@ def test_of_two_times_that_have_come_the_first_is_told():
         yield Spawn(chooser(log, Sleep(float("inf")), Sleep(1), SleepUntil(1)))
         yield Spawn(chooser(log, Sleep(1), Sleep(0), SleepUntil(-5)))
         yield Sleep(2)
-        return left((yield CurrentTask()).kernel)
+        return registered((yield CurrentTask()).kernel)
 
     assert run(main()) == [] and log == [(1, None), 0, (0, None), (1, None), 1, 1]
 
 
 @pytest.mark.parametrize("kind", [*AT_ONCE, Joining, Sleeping])
-def test_the_same_thing_twice_happens_once(kind):
+def test_a_select_of_the_same_call_twice_makes_it_once(kind):
     thing, log, victims = kind(), [], []
 
     def main():
@@ -343,13 +347,13 @@ def test_the_same_thing_twice_happens_once(kind):
         yield
         thing.happen()
         yield Join(task)
-        assert left(kernel, victims) == []
+        assert registered(kernel, victims) == []
 
     run(main())
     assert log[0][0] == 0 and thing.is_answer(log[0][1])
 
 
-def test_a_task_does_not_meet_itself_in_a_queue():
+def test_a_put_and_a_get_of_the_same_select_do_not_meet():
     queue, log = Queue(0), []
 
     def main():
@@ -371,7 +375,7 @@ def test_a_task_does_not_meet_itself_in_a_queue():
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
-def test_a_task_that_has_ended_or_ends_is_one_of_the_things(seconds):
+def test_a_join_in_a_select_happens_before_and_after_the_end_of_the_task(seconds):
     error = ValueError("v")
 
     def main():
@@ -387,12 +391,12 @@ def test_a_task_that_has_ended_or_ends_is_one_of_the_things(seconds):
         yield Cancel(cancelled)
         with pytest.raises(TaskCancelled, match="task 'victim' was cancelled"):
             yield select(Join(cancelled), Sleep(9))
-        return (yield Now()), left((yield CurrentTask()).kernel)
+        return (yield Now()), registered((yield CurrentTask()).kernel)
 
     assert run(main()) == (2, [])  # and no failure is reported a second time
 
 
-def test_a_join_that_would_be_for_ever_is_refused_among_others_too():
+def test_a_join_of_the_task_itself_is_refused_in_a_select():
     queue = Queue()
 
     def main():
@@ -407,7 +411,7 @@ def test_a_join_that_would_be_for_ever_is_refused_among_others_too():
 # Closed.
 
 
-def test_a_closed_queue_is_an_error_if_nothing_before_it_can_be_done():
+def test_a_closed_queue_raises_if_no_earlier_call_can_be_done():
     closed, queue = Queue(name="closed"), Queue()
     closed.close()
     queue.put_nowait("a")
@@ -425,7 +429,7 @@ def test_a_closed_queue_is_an_error_if_nothing_before_it_can_be_done():
     assert run(main()) == "b"
 
 
-def test_a_queue_that_is_closed_ends_the_wait_for_all():
+def test_closing_a_queue_ends_the_wait_for_all_calls():
     queues, log = [Queue(), Queue(0), Queue()], []
 
     def main():
@@ -435,7 +439,7 @@ def test_a_queue_that_is_closed_ends_the_wait_for_all():
         two.close()
         three.close()
         error = yield from ended(task)
-        return type(error), left((yield CurrentTask()).kernel)
+        return type(error), registered((yield CurrentTask()).kernel)
 
     assert run(main()) == (ClosedError, []) and type(log[0]) is ClosedError
 
@@ -443,7 +447,7 @@ def test_a_queue_that_is_closed_ends_the_wait_for_all():
 # Cancellation.
 
 
-def test_a_select_that_is_cancelled_has_done_nothing():
+def test_of_a_cancelled_select_no_call_happens():
     things, log, victims = [kind() for kind in KINDS], [], []
 
     def main():
@@ -452,7 +456,7 @@ def test_a_select_that_is_cancelled_has_done_nothing():
         task = yield Spawn(chooser(log, *calls))
         yield
         kernel.cancel(task)
-        assert left(kernel, victims) == []
+        assert registered(kernel, victims) == []
         for thing in things:
             thing.happen()
         assert isinstance((yield from ended(task)), TaskCancelled)
@@ -463,7 +467,7 @@ def test_a_select_that_is_cancelled_has_done_nothing():
 
 
 @pytest.mark.parametrize("kind", AT_ONCE)
-def test_what_has_happened_in_the_turn_of_the_cancellation_has_happened(kind):
+def test_a_call_that_happened_in_the_turn_of_the_cancellation_returns_its_answer(kind):
     thing, log = kind(), []
 
     def main():
@@ -478,16 +482,16 @@ def test_what_has_happened_in_the_turn_of_the_cancellation_has_happened(kind):
     assert log[0][0] == 1 and thing.is_answer(log[0][1])
 
 
-def test_a_deadline_that_comes_first_in_its_turn_ends_a_select():
+def test_a_deadline_before_a_call_in_the_same_turn_ends_the_select():
     queue = Queue()
 
     def main():
         with (yield MoveOnAfter(1)) as scope:
             yield select(Sleep(1), queue.get())
-        assert scope.cancelled
+        assert scope.cancelled_caught
         with (yield MoveOnAfter(1)) as scope:
             answer = yield select(Sleep(0.5), queue.get())
-        return answer, scope.cancelled, left((yield CurrentTask()).kernel)
+        return answer, scope.cancelled_caught, registered((yield CurrentTask()).kernel)
 
     assert run(main()) == ((0, None), False, [])
 
@@ -509,15 +513,15 @@ def holder(lock):
 
 
 @pytest.mark.parametrize("make", [several, several_that_time_ends, lambda: select(Sleep(1))])
-def test_select_passes_the_battery(make):
+def test_select_passes_the_conformance_test(make):
     check_syscall(make)
 
 
-# What is refused, and what is said.
+# Errors and texts.
 
 
 @pytest.mark.parametrize("thing", [Now(), 7, None, Queue()])
-def test_what_can_not_be_one_of_several_is_refused_before_anything_happens(thing):
+def test_a_call_that_is_not_selectable_is_refused_before_any_call_happens(thing):
     queue = Queue()
     queue.put_nowait("a")
 
@@ -529,7 +533,7 @@ def test_what_can_not_be_one_of_several_is_refused_before_anything_happens(thing
     assert run(main()) == "a"
 
 
-def test_a_select_of_nothing_is_refused():
+def test_a_select_without_calls_is_refused():
     def main():
         with pytest.raises(SyscallError, match="select needs one call or more to wait for"):
             yield select()
@@ -538,28 +542,28 @@ def test_a_select_of_nothing_is_refused():
 
 
 class Refusing(Selectable):
-    """A call that can't be waited for."""
+    """A call that raises when a waiter is to be registered."""
 
     __slots__ = ()
 
-    def attempt(self, kernel, task):
+    def try_now(self, kernel, task):
         return NOT_YET
 
-    def enlist(self, kernel, waiter):
+    def add_waiter(self, kernel, waiter):
         raise OSError("no more")
 
 
-def test_when_one_thing_can_not_be_waited_for_none_is():
+def test_if_one_call_refuses_a_waiter_the_waits_for_the_others_are_undone():
     queue, barrier = Queue(), Barrier(3)
 
     def main():
         kernel = (yield CurrentTask()).kernel
         with pytest.raises(OSError, match="no more"):
             yield select(queue.get(), Sleep(5), Refusing())
-        assert left(kernel) == []
-        with pytest.raises(SyscallError, match="is to wait twice"):
+        assert registered(kernel) == []
+        with pytest.raises(SyscallError, match="waits twice"):
             yield select(queue.get(), barrier.wait(), barrier.wait())
-        assert left(kernel) == []
+        assert registered(kernel) == []
         queue.put_nowait("a")
         return (yield select(queue.get(), Sleep(5)))
 
@@ -584,7 +588,7 @@ def test_two_tasks_may_yield_the_same_select():
     assert log == [(0, "a"), (1, None)]
 
 
-def test_who_is_waited_for_is_known_if_it_is_the_same_for_all():
+def test_a_select_names_its_blockers_if_they_are_the_same_for_all_calls():
     lock, blockers = Lock(), []
 
     def main():
@@ -598,7 +602,7 @@ def test_who_is_waited_for_is_known_if_it_is_the_same_for_all():
     assert blockers == [["holder"], ["holder"], [], []]
 
 
-def test_a_cycle_through_a_select_is_reported():
+def test_the_deadlock_report_shows_a_cycle_through_a_select():
     def one(box):
         yield Sleep(1)
         yield select(Join(box[0]))
@@ -615,7 +619,7 @@ def test_a_cycle_through_a_select_is_reported():
         run(main())
 
 
-def test_nothing_of_a_select_is_left_to_the_collector():
+def test_a_select_leaves_no_garbage_for_the_garbage_collector():
     queue = Queue()
 
     def main():
@@ -630,7 +634,7 @@ def test_nothing_of_a_select_is_left_to_the_collector():
     gc.disable()
     try:
         run(main())
-        assert not [thing for thing in gc.get_objects() if type(thing) is Choice]
+        assert not [thing for thing in gc.get_objects() if type(thing) is SelectWait]
     finally:
         gc.enable()
 
@@ -638,7 +642,7 @@ def test_nothing_of_a_select_is_left_to_the_collector():
 # Primitives.
 
 
-def test_a_primitive_that_another_run_has_taken_over_is_not_this_runs_any_more():
+def test_a_primitive_that_another_run_uses_now_no_longer_belongs_to_this_run():
     event, seen = Event(), []
 
     def main():
@@ -661,7 +665,7 @@ def test_a_primitive_that_another_run_has_taken_over_is_not_this_runs_any_more()
     assert seen == [[[], ["waiting"]]]
 
 
-def test_the_end_of_a_run_that_lost_a_primitive_to_another_leaves_it_alone():
+def test_the_end_of_a_run_does_not_affect_a_primitive_that_another_run_uses_now():
     event, log = Event(), []
 
     def first():
@@ -682,28 +686,60 @@ def test_the_end_of_a_run_that_lost_a_primitive_to_another_leaves_it_alone():
     assert log == ["woken", None] and event.kernel is None
 
 
-def test_only_the_threads_other_than_the_runs_are_refused():
+def test_a_call_is_refused_in_any_thread_but_the_runs():
     def main():
-        primitives = (yield CurrentTask()).kernel.service(Primitives)
-        primitives.check_thread("cancel", "a thing")
-        error = in_thread(primitives.check_thread, "cancel", "a thing")
+        kernel = (yield CurrentTask()).kernel
+        check_caller(kernel, "cancel", "a thing")
+        error = in_thread(check_caller, kernel, "cancel", "a thing")
         assert isinstance(error, SyscallError) and str(error).startswith("cancel of 'a thing' in another thread than")
 
     run(main())
 
 
-def test_a_primitive_says_what_it_is():
+def test_the_repr_of_a_primitive_has_its_name_and_state():
     assert repr(Primitive()) == "<Primitive unused: 0 waiting>"
     assert repr(Primitive("own")) == "<Primitive own: 0 waiting>"
 
 
-def test_a_timeout_of_a_select_is_told_as_any_other():
+def test_a_timeout_around_a_select_raises_timed_out():
     def main():
-        with pytest.raises(TimeoutError, match="1 s are over"):
+        with pytest.raises(TimeoutError, match="1 s have passed"):
             with (yield Timeout(1)):
                 yield select(Queue().get(), Event().wait())
 
     run(main())
+
+
+def test_a_call_that_wakes_its_task_at_once_has_nothing_to_undo():
+    class AtOnce(Selectable):
+        def try_now(self, kernel, task):
+            return NOT_YET
+
+        def add_waiter(self, kernel, waiter):
+            resume(kernel, waiter, "answer")
+            woken.append(waiter)
+            return lambda: undone.append("undone")
+
+    def main():
+        with (yield CancelScope()) as scope:
+            yield Spawn(canceller(scope))
+            answers.append((yield AtOnce()))
+            yield Event().wait()
+        return scope.cancelled_caught
+
+    def canceller(scope):
+        while not woken:
+            yield
+        assert (woken[0].state, woken[0].undo) == ("ready", None)
+        scope.cancel()
+
+    woken, undone, answers = [], [], []
+    assert run(main()) is True
+    assert (undone, answers) == ([], ["answer"])
+
+
+def test_not_yet_is_shown_by_its_name():
+    assert f"{NOT_YET}" == "NOT_YET"
 
 
 add_async_forms(globals())

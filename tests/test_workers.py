@@ -1,4 +1,4 @@
-"""Several processes that serve at the same listeners: as programs, since it is all about processes."""
+"""`serve_workers`: several processes that serve at the same listeners, each test in a program of its own."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from servers import LOCAL, asked, come_true, dial, lives, received, serving
 from minisched import Sleep, SyscallError, run, serve_workers
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+programs = pytest.mark.slow  # each of these tests runs several processes
 path = servers.path
 
-NAMELESS = signal.SIGRTMIN + 1 if hasattr(signal, "SIGRTMIN") else signal.SIGALRM
+UNNAMED_SIGNAL = signal.SIGRTMIN + 1 if hasattr(signal, "SIGRTMIN") else signal.SIGALRM
 
-# Workers that say which one has answered, and do what they are told to.
+# Workers that answer with their pid, and obey commands.
 WORKERS = """
-import minisched.workers
+import minisched.serving.workers
 
 os.setpgid(0, 0)  # a process group of its own, as a shell makes for a terminal
 
@@ -39,7 +40,7 @@ def handler(conn):
         yield Write(conn, data)
 
 def main(addresses, **options):
-    say("first", os.getpid())
+    say("arbiter", os.getpid())
     until_interrupted(serve_workers, handler, *addresses, ready=ready, **options)
 """
 THREE = f"main([({LOCAL!r}, 0)], workers=3, grace=3600)"
@@ -47,7 +48,7 @@ THREE = f"main([({LOCAL!r}, 0)], workers=3, grace=3600)"
 
 @contextmanager
 def working(text, *arguments):
-    """Start workers; give the program, the address, and at the end leave no process of the group behind."""
+    """Start workers; give the program and the address, and at the end kill what is left of the process group."""
     with serving(WORKERS + text, *arguments) as (program, address):
         try:
             yield program, address
@@ -56,134 +57,149 @@ def working(text, *arguments):
                 os.killpg(program.process.pid, signal.SIGKILL)
 
 
-def who(address):
-    """Return which worker answers."""
+def pid_at(address):
+    """Return the pid of the worker that answers at an address."""
     with dial(address) as conn:
-        return int(asked_who(conn))
+        return pid_of(conn)
 
 
-def asked_who(conn):
+def pid_of(conn):
+    """Return the pid of the worker that serves a connection."""
     conn.sendall(b"who")
-    return received(conn, 7)
+    return int(received(conn, 7))
 
 
-def workers_of(first):
-    """Return the processes that the first one has started, and that live. Linux."""
-    with open(f"/proc/{first}/task/{first}/children") as file:
+def workers_of(arbiter):
+    """Return the pids of the living workers of an arbiter. Linux."""
+    with open(f"/proc/{arbiter}/task/{arbiter}/children") as file:
         return {pid for pid in map(int, file.read().split()) if lives(pid)}
 
 
 def three(program):
-    """Return the three workers, once they are there."""
+    """Wait for three workers; return their pids."""
     come_true(lambda: len(workers_of(program.process.pid)) == 3, "three workers")
     return workers_of(program.process.pid)
 
 
 @contextmanager
 def load(address, clients=4):
-    """Let clients talk to a server all the time; give a list of what went wrong."""
-    wrong, over = [], Event()
+    """Let clients talk to a server all the time; give a list of the errors."""
+    errors, stop = [], Event()
 
     def talk():
-        while not over.is_set():
+        while not stop.is_set():
             try:
                 with dial(address) as conn:
                     for _ in range(10):
                         assert asked(conn, b"hello") == b"hello"
             except (OSError, AssertionError) as error:
-                wrong.append(error)
+                errors.append(error)
 
     threads = [Thread(target=talk) for _ in range(clients)]
     for thread in threads:
         thread.start()
     try:
-        yield wrong
+        yield errors
     finally:
-        over.set()
+        stop.set()
         for thread in threads:
             thread.join(SECONDS)
 
 
-def all_gone(program, them):
-    """Assert that the first process has ended, and the others too."""
+def assert_all_ended(program, pids):
+    """Assert that the arbiter and its workers have ended."""
     assert program.process.poll() is not None
-    assert [pid for pid in them if lives(pid)] == []
+    assert [pid for pid in pids if lives(pid)] == []
 
 
 # Workers that die
 
 
+@programs
 def test_three_workers_share_the_connections():
     with working(THREE) as (program, address):
-        them, seen = three(program), set()
-        come_true(lambda: seen.add(who(address)) or seen == them, "each of them has answered")
+        pids, seen = three(program), set()
+        come_true(lambda: seen.add(pid_at(address)) or seen == pids, "each worker has answered")
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_others_serve_on():
+@programs
+def test_a_killed_worker_is_replaced_and_the_others_go_on_serving():
     with working(THREE) as (program, address):
-        them = three(program)
+        pids = three(program)
         conns = [dial(address) for _ in range(30)]
-        whose = [int(asked_who(conn)) for conn in conns]
-        victim = whose[0]
-        with load(address) as wrong:
+        servers_of = [pid_of(conn) for conn in conns]
+        victim = servers_of[0]
+        with load(address) as errors:
             os.kill(victim, signal.SIGKILL)
-            program.expect(rf"worker {victim} was ended by signal 9 \(Killed\) after \d+\.\d s, and is replaced\n")
-            come_true(lambda: len(workers_of(program.process.pid)) == 3, "there are three again")
-            assert three(program) > them - {victim}
-            (new,) = three(program) - them
-            come_true(lambda: who(address) == new, "the new one answers")
-        for conn, worker in zip(conns, whose, strict=True):
+            program.expect(rf"worker {victim} was killed by signal 9 \(Killed\) after \d+\.\d s; replacing it\n")
+            come_true(lambda: len(workers_of(program.process.pid)) == 3, "three workers again")
+            assert three(program) > pids - {victim}
+            (new,) = three(program) - pids
+            come_true(lambda: pid_at(address) == new, "the new worker answers")
+        for conn, worker in zip(conns, servers_of, strict=True):
             with conn:
                 if worker == victim:
                     with suppress(ConnectionResetError):
                         assert conn.recv(1) == b""
                 else:
-                    assert int(asked_who(conn)) == worker
-        assert all(isinstance(error, (ConnectionError, AssertionError)) for error in wrong)
-        assert len(wrong) <= 4, "more than the victim's connections were broken off"
+                    assert pid_of(conn) == worker
+        assert all(isinstance(error, (ConnectionError, AssertionError)) for error in errors)
+        assert len(errors) <= 4, "connections of other workers were lost"
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, NAMELESS], ids=["SIGTERM", "one without a name"])
-def test_a_worker_that_is_told_to_end_is_replaced_too_and_takes_no_path_away(signum, path):
+@programs
+@pytest.mark.parametrize("signum", [signal.SIGTERM, UNNAMED_SIGNAL], ids=["SIGTERM", "a signal without a name"])
+def test_a_signalled_worker_is_replaced_and_does_not_remove_the_path(signum, path):
     with working("main([sys.argv[1]], workers=2)", path) as (program, _):
-        victim = who(path)
+        victim = pid_at(path)
         os.kill(victim, signum)
         program.expect(
-            rf"worker {victim} (ended with status 143|was ended by signal \d+ \(.+\)) after .+ is replaced\n"
+            rf"worker {victim} (ended with status 143|was killed by signal \d+ \(.+\)) after .+; replacing it\n"
         )
         assert os.path.exists(path)
-        assert who(path) != victim
+        assert pid_at(path) != victim
 
 
-DIES = "minisched.workers.run = lambda body: body.close() or os._exit(3)\n"  # as it begins
+DIES = "minisched.serving.workers.run = lambda body: body.close() or os._exit(3)\n"  # at its start
 
 
-def test_a_worker_that_dies_at_once_is_replaced_only_after_a_pause():
+@programs
+def test_a_worker_that_dies_fast_is_replaced_only_after_a_pause():
     pause = 0.2
-    text = f"{DIES}minisched.workers.AT_ONCE = {pause}; main([({LOCAL!r}, 0)], workers=1)"
+    text = f"{DIES}minisched.serving.workers.RESPAWN_PAUSE_SECONDS = {pause}; main([({LOCAL!r}, 0)], workers=1)"
     with working(text) as (program, _):
-        program.expect(r"ended with status 3 after 0\.\d s, and is replaced\n")
+        program.expect(r"ended with status 3 after 0\.\d s; replacing it\n")
         start = monotonic()
-        program.expect(r"(?s)(is replaced\n.*){4}")
+        program.expect(r"(?s)(replacing it\n.*){4}")
         assert monotonic() - start >= 2.9 * pause
-        assert program.said.count("is replaced") == 4
+        assert program.said.count("replacing it") == 4
 
 
-def test_a_worker_that_lived_for_long_is_replaced_without_a_pause(path):
-    with working("minisched.workers.AT_ONCE = 0; main([sys.argv[1]], workers=1)", path) as _:
-        victim = who(path)
+FAST_DEATH_IS_0 = (
+    "minisched.serving.workers.FAST_DEATH_SECONDS, minisched.serving.workers.RESPAWN_PAUSE_SECONDS = 0, 3600\n"
+)
+
+
+@programs
+def test_a_worker_that_lived_long_enough_is_replaced_without_a_pause(path):
+    with working(FAST_DEATH_IS_0 + "main([sys.argv[1]], workers=1)", path) as _:
+        victim = pid_at(path)
         os.kill(victim, signal.SIGKILL)
-        assert who(path) != victim
+        assert pid_at(path) != victim
 
 
-def test_a_signal_does_not_wait_for_the_pause():
-    with working(f"{DIES}minisched.workers.AT_ONCE = 3600; main([({LOCAL!r}, 0)], workers=2)") as (program, _):
-        program.expect(r"(?s)(is replaced\n.*){2}")
+@programs
+def test_a_signal_stops_the_workers_during_the_pause():
+    with working(
+        f"{DIES}minisched.serving.workers.RESPAWN_PAUSE_SECONDS = 3600; main([({LOCAL!r}, 0)], workers=2)"
+    ) as (program, _):
+        program.expect(r"(?s)(replacing it\n.*){2}")
         program.process.terminate()
         assert program.wait() == 143
 
 
-def test_a_worker_that_can_not_be_started_now_is_started_later():
+@programs
+def test_a_failed_fork_of_a_replacement_is_retried():
     text = """
 fork, left = os.fork, [1, 1, 0, 0, 1]
 
@@ -192,21 +208,23 @@ def sometimes():
         raise BlockingIOError(11, "no more processes")
     return fork()
 
-os.fork, minisched.workers.AT_ONCE = sometimes, 0.1
+os.fork = sometimes
+minisched.serving.workers.FAST_DEATH_SECONDS = minisched.serving.workers.RESPAWN_PAUSE_SECONDS = 0.1
 main([sys.argv[1]], workers=2)
 """
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "sock")
         with working(text, path) as (program, _):
             come_true(lambda: len(workers_of(program.process.pid)) == 2, "two workers")
-            os.kill(who(path), signal.SIGKILL)
-            program.expect(r"(?s)(can't start a worker: no more processes; trying again in 0\.1 s\n.*){2}")
+            os.kill(pid_at(path), signal.SIGKILL)
+            program.expect(r"(?s)(can't start a worker: no more processes; retrying in 0\.1 s\n.*){2}")
             come_true(lambda: len(workers_of(program.process.pid)) == 2, "two workers again")
             program.process.terminate()
             assert program.wait() == 143
 
 
-def test_a_worker_that_can_not_be_started_at_the_beginning_is_an_error_which_leaves_nobody_behind(path):
+@programs
+def test_a_failed_fork_at_the_start_raises_and_leaves_no_worker_behind(path):
     text = """
 fork, left = os.fork, [1, 1, 0]
 
@@ -222,15 +240,16 @@ except BlockingIOError:
     try:
         os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
-        say("nobody is left")
+        say("no child is left")
 """
     with working(text, path) as (program, _):
-        program.expect("nobody is left")
+        program.expect("no child is left")
         assert program.wait() == 0
         assert not os.path.exists(path)
 
 
-def test_it_works_without_a_standard_output(path):
+@programs
+def test_workers_run_without_a_standard_output(path):
     text = """
 def closes(listener):
     ready(listener)
@@ -239,20 +258,21 @@ def closes(listener):
 serve_workers(handler, sys.argv[1], workers=2, ready=closes)
 """
     with working(text, path) as (program, _):
-        _ = who(path)
+        _ = pid_at(path)
         program.process.terminate()
         assert program.wait() == 143
         assert program.errors() == ""
 
 
-def test_a_worker_that_can_not_write_out_what_it_printed_ends_nobody_else(path):
+@programs
+def test_a_worker_that_cannot_flush_its_output_does_not_stop_the_others(path):
     text = """
 def handler(conn):
     if (yield Read(conn, 1)) == b"!":
         reader, writer = os.pipe()
         os.close(reader)
         sys.stdout = open(writer, "w")
-        sys.stdout.write("nobody reads this")
+        sys.stdout.write("no process reads this")
         raise SystemExit(7)
     yield Write(conn, b"%07d" % os.getpid())
     yield Read(conn, 1)
@@ -260,98 +280,103 @@ def handler(conn):
 main([sys.argv[1]], workers=2)
 """
     with working(text, path) as (program, _):
-        first = program.process.pid
-        come_true(lambda: len(workers_of(first)) == 2, "two workers")
-        them = workers_of(first)
+        arbiter = program.process.pid
+        come_true(lambda: len(workers_of(arbiter)) == 2, "two workers")
+        pids = workers_of(arbiter)
         with dial(path) as conn:
             conn.sendall(b"!")
             victim = int(program.expect(r"worker (\d+) ended with status 7 ")[1])
-        assert workers_of(first) >= them - {victim}
+        assert workers_of(arbiter) >= pids - {victim}
 
 
-def test_it_works_where_the_ends_of_children_are_ignored(path):
+@programs
+def test_workers_are_replaced_where_sigchld_was_ignored(path):
     with working("signal.signal(signal.SIGCHLD, signal.SIG_IGN); main([sys.argv[1]], workers=2)", path) as (program, _):
-        os.kill(who(path), signal.SIGKILL)
-        program.expect("is replaced")
+        os.kill(pid_at(path), signal.SIGKILL)
+        program.expect("replacing it")
         program.process.terminate()
         assert program.wait() == 143
 
 
-# How they stop
+# Stopping
 
 
+@programs
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_first_process_stops_all_under_load(signum, path):
+def test_a_signal_to_the_arbiter_stops_all_workers_under_load(signum, path):
     with working("main([sys.argv[1]], workers=3, grace=0)", path) as (program, _):
-        them = three(program)
+        pids = three(program)
         with dial(path) as conn, load(path):
-            asked_who(conn)
+            pid_of(conn)
             program.process.send_signal(signum)
             assert program.wait() == 128 + signum
             assert conn.recv(1) == b""
-        all_gone(program, them)
+        assert_all_ended(program, pids)
         assert not os.path.exists(path)
         assert program.errors() == ""
 
 
-def test_ctrl_c_in_a_terminal_stops_in_two_steps_and_the_second_at_once(path):
+@programs
+def test_ctrl_c_in_a_terminal_stops_gracefully_and_a_second_one_at_once(path):
     with working("main([sys.argv[1]], workers=3, grace=3600)", path) as (program, _):
-        them, seen, conns = three(program), set(), []
-        while seen != them:  # a connection to each of them
+        pids, seen, conns = three(program), set(), []
+        while seen != pids:  # until each worker has a connection
             conns.append(dial(path))
-            seen.add(int(asked_who(conns[-1])))
+            seen.add(pid_of(conns[-1]))
         os.killpg(program.process.pid, signal.SIGINT)
-        program.expect(r"(?s)(the server stops; \d+ connections? may take 3600 s to end.*){3}")
-        come_true(lambda: not os.path.exists(path), "nobody else can connect")
+        program.expect(r"(?s)(the server stops; \d+ connections? may take 3600 s to finish.*){3}")
+        come_true(lambda: not os.path.exists(path), "no other client can connect")
         for conn in conns:
             assert asked(conn, b"still served") == b"still served"
-        assert three(program) == them
+        assert three(program) == pids
         os.killpg(program.process.pid, signal.SIGINT)
         assert program.wait() == 130
         for conn in conns:
             assert conn.recv(1) == b""
             conn.close()
-        all_gone(program, them)
+        assert_all_ended(program, pids)
         assert program.errors() == ""
 
 
-def test_workers_whose_first_process_is_killed_stop_by_themselves():
+@programs
+def test_workers_stop_by_themselves_when_the_arbiter_is_killed():
     with working(f"main([({LOCAL!r}, 0)], workers=3, grace=0)") as (program, address):
-        them = three(program)
+        pids = three(program)
         with dial(address) as conn:
-            asked_who(conn)
+            pid_of(conn)
             program.process.kill()
             assert conn.recv(1) == b""
             program.wait()
-        come_true(lambda: not any(map(lives, them)), "they are gone")
-        for pid in them:
-            assert f"the first process is gone: worker {pid} stops\n" in program.said
+        come_true(lambda: not any(map(lives, pids)), "the workers have ended")
+        for pid in pids:
+            assert f"the arbiter process is gone: worker {pid} stops\n" in program.said
         assert program.errors() == ""
 
 
-def test_afterwards_signals_are_as_they_were(path):
+@programs
+def test_signal_handlers_and_mask_are_restored_at_the_end(path):
     text = """
-signal.signal(signal.SIGCHLD, came := lambda *_: None)
+signal.signal(signal.SIGCHLD, previous := lambda *_: None)
 try:
     serve_workers(handler, sys.argv[1], workers=2, ready=ready)
 except KeyboardInterrupt:
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
-    assert signal.getsignal(signal.SIGCHLD) is came
-    say("as they were")
+    assert signal.getsignal(signal.SIGCHLD) is previous
+    say("restored")
 """
     with working(text, path) as (program, _):
-        who(path)
+        pid_at(path)
         assert program.interrupt() == 0
-        program.expect("as they were")
+        program.expect("restored")
         assert program.errors() == ""
 
 
-# What is refused
+# Refused arguments
 
 
 @pytest.fixture
 def no_fork(monkeypatch):
-    """Let a fork be a failure."""
+    """Make any fork a failure."""
 
     def fork():
         raise AssertionError("it forked")
@@ -363,7 +388,7 @@ def handler(conn):
     yield Sleep(1)
 
 
-def test_inside_a_run_it_is_refused(no_fork, path):
+def test_serve_workers_is_refused_inside_a_run(no_fork, path):
     def main():
         yield
         with pytest.raises(SyscallError, match="a kernel can't be forked: call it in place of `run"):
@@ -372,7 +397,7 @@ def test_inside_a_run_it_is_refused(no_fork, path):
     run(main())
 
 
-def test_in_another_thread_it_is_refused(no_fork, path):
+def test_serve_workers_is_refused_in_another_thread(no_fork, path):
     refused = []
 
     def call():
@@ -391,13 +416,13 @@ def test_in_another_thread_it_is_refused(no_fork, path):
     ("options", "error"),
     [({"workers": 0}, ValueError), ({"workers": -1}, ValueError), ({}, TypeError), ({"workers": 1, "x": 1}, TypeError)],
 )
-def test_options_that_are_none_are_refused_before_anything_is_forked(options, error, no_fork, path):
+def test_invalid_options_are_refused_before_any_fork(options, error, no_fork, path):
     with pytest.raises(error):
         serve_workers(handler, path, **options)
     assert not os.path.exists(path)
 
 
-def test_an_address_that_can_not_be_had_is_an_error_before_anything_is_forked(no_fork, path):
+def test_an_address_that_cannot_be_bound_raises_before_any_fork(no_fork, path):
     with pytest.raises(OSError, match="no/such/folder"):
         serve_workers(handler, path, "/no/such/folder/sock", workers=2)
     assert not os.path.exists(path)

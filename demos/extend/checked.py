@@ -1,11 +1,12 @@
-"""What `check_syscall` says of a syscall, in words: each file of this folder ends with it, right and wrong.
+"""Print the verdict of `check_syscall` on a correct syscall and on a wrong one, for each file of this folder.
 
-Shows: `minisched.testing.check_syscall` puts a call that waits through every moment at which a cancellation can
-meet it, and says what is wrong.
+Shows: `minisched.testing.check_syscall` cancels a waiting syscall at every possible moment, and describes the first
+broken rule.
 
 Run it:    python demos/extend/checked.py FILE.py [FILE.py ...]
 """
 
+import argparse
 import sys
 import textwrap
 from importlib import import_module
@@ -15,7 +16,7 @@ from minisched.testing import check_syscall
 
 
 def verdict(make):
-    """Return what the battery says of the calls that `make` makes."""
+    """Return the verdict on the syscall that `make` returns."""
     try:
         check_syscall(make)
     except AssertionError as error:
@@ -24,14 +25,14 @@ def verdict(make):
 
 
 def show(**makes):
-    """Print the verdict on each, by name."""
-    print("What check_syscall says:")
+    """Print the verdict on each syscall, by name."""
+    print("The verdict of check_syscall:")
     for name, make in makes.items():
-        print(textwrap.fill(f"{name}: {verdict(make)}", 100, initial_indent="  ", subsequent_indent="    "))
+        print(textwrap.fill(f"{name}: {verdict(make)}", 80, initial_indent="  ", subsequent_indent="    "))
 
 
 def main(files):
-    """Check what each file says is to be checked: its `CHECKED`, names and what makes the calls."""
+    """Check the syscalls of each file: its dict `CHECKED` has their names, and functions that create them."""
     for file in files:
         path = Path(file)
         sys.path.insert(0, str(path.parent.absolute()))
@@ -40,6 +41,6 @@ def main(files):
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:]:
-        sys.exit("checked.py: name a file that has a dict CHECKED, as rate_limiter.py has")
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", metavar="FILE", nargs="+", help="a file with a dict CHECKED, such as rate_limiter.py")
+    main(parser.parse_args().files)

@@ -1,19 +1,20 @@
-"""A syscall of one's own: `yield At("*/5 * * * *")` waits until the clock on the wall says so.
+"""A syscall of a user: `yield At("*/5 * * * *")` waits for a wall-clock time.
 
-Shows: the world enters through a seam, here a service that knows how to read the clock, so that a test can set it;
-a wait that goes by another clock than the timers is looked at again when it seems to be over; a mistake is an error
-when the call is made, with the field that it is in.
+Shows: the outside world is behind an interface, here a service that reads the clock, so that a test can replace it; a
+wait on another clock than the timers checks that clock again before it ends; a wrong expression raises an error when
+the syscall is created, and the error names the field.
 
 Theory of operation. An expression has five fields (minute, hour, day of the month, month, day of the week), each a
-list of numbers, ranges and steps, as in P. Vixie's cron (1987): where both kinds of day are restricted, one of them
-is enough. The next time is found by days, of which at most forty years' are looked at: that is how far the 29th of
-February can be on one day of the week (`* * 29 2 */7`). The clock on the wall may be set: so it is read again once a
-minute, and nothing is early. Local time: what the change to summer time leaves out does not come, and what comes
-twice comes twice.
+list of numbers, ranges and steps, as in P. Vixie's cron (1987). If both day fields are restricted, a day needs to
+match only one of them. The search for the next time goes day by day, for at most forty years: two 29ths of February on
+the same day of the week can be that far apart (`* * 29 2 */7`). A user may set the wall clock, so the service reads it
+again at least once a minute, and no wait ends early. Times are local: a time that the change to summer time skips does
+not come, and a time that is repeated comes twice.
 
 Run it:    python demos/extend/cron.py
 """
 
+from argparse import ArgumentParser
 from datetime import datetime, timedelta
 
 from checked import show
@@ -26,19 +27,19 @@ MONTHS = {
     "jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12,
 }  # fmt: skip
 WEEKDAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
-FIELDS = (  # name, smallest and largest number, names of numbers
+FIELDS = (  # name, smallest number, largest number, and words for numbers
     ("minute", 0, 59, {}),
     ("hour", 0, 23, {}),
     ("day of the month", 1, 31, {}),
     ("month", 1, 12, MONTHS),
     ("day of the week", 0, 7, WEEKDAYS),
 )
-YEARS = 40  # between two 29ths of February that are a Sunday, say, where a century has none
-LOOK = 60.0  # seconds after which the clock on the wall is read again: it may have been set
+MAX_YEARS = 40  # between two Sundays that are a 29th of February, around a year such as 2100
+CHECK_SECONDS = 60.0  # between two readings of the wall clock, which a user may set
 
 
 class Schedule:
-    """The times that a cron expression means. Raises ValueError for what is none, or never comes."""
+    """The times of a cron expression. Raises ValueError for a wrong expression, or one that never comes."""
 
     def __init__(self, expression):
         parts = expression.split()
@@ -53,9 +54,9 @@ class Schedule:
             raise ValueError(f"{expression!r} never comes: there is no such day")
 
     def next_after(self, moment):
-        """Return the first minute after `moment` that is meant."""
+        """Return the first matching minute after `moment`."""
         moment = moment.replace(second=0, microsecond=0) + timedelta(minutes=1)
-        if self.means_day(moment):
+        if self.matches_day(moment):
             for hour in sorted(self.hours):
                 for minute in sorted(self.minutes):
                     if (hour, minute) >= (moment.hour, moment.minute):
@@ -64,25 +65,25 @@ class Schedule:
         return day.replace(hour=min(self.hours), minute=min(self.minutes))
 
     def first_day(self, day):
-        """Return the first day from `day` on that is meant, None if none is in so many years."""
-        for number in range(YEARS * 366 + 1):
-            if self.means_day(day + timedelta(days=number)):
+        """Return the first matching day from `day` on, or None if there is none in MAX_YEARS years."""
+        for number in range(MAX_YEARS * 366 + 1):
+            if self.matches_day(day + timedelta(days=number)):
                 return day + timedelta(days=number)
         return None
 
-    def means_day(self, day):
-        """Return whether a day is meant."""
+    def matches_day(self, day):
+        """Return whether a day matches."""
         by_month, by_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
         return day.month in self.months and (by_month or by_week if self.either_day else by_month and by_week)
 
 
 def numbers(text, field, low, high, names):
-    """Return the set of numbers that a field means."""
-    found = set()
+    """Return the set of numbers that match a field."""
+    result = set()
     for part in text.split(","):
         span, slash, step_text = part.partition("/")
         if slash and not (step_text.isdecimal() and int(step_text)):
-            raise ValueError(f"{field}: {step_text!r} in {text!r} is no step: it takes a number from 1 on")
+            raise ValueError(f"{field}: {step_text!r} in {text!r} is not a step: use a number of at least 1")
         first, dash, last = span.partition("-")
         if span == "*":
             begin, end = low, high
@@ -91,24 +92,24 @@ def numbers(text, field, low, high, names):
             end = number(last, text, field, low, high, names) if dash else high if slash else begin
         if begin > end:
             raise ValueError(f"{field}: {span!r} in {text!r} goes backwards")
-        found.update(range(begin, end + 1, int(step_text) if slash else 1))
-    return found
+        result.update(range(begin, end + 1, int(step_text) if slash else 1))
+    return result
 
 
 def number(word, text, field, low, high, names):
-    """Return the number that a word means."""
-    found = names.get(word.lower(), int(word) if word.isdecimal() else -1)
-    if not low <= found <= high:
-        known = f" or one of {', '.join(names)}" if names else ""
-        raise ValueError(f"{field}: {word!r} in {text!r} is no number from {low} to {high}{known}")
-    return found
+    """Return the number for a word."""
+    result = names.get(word.lower(), int(word) if word.isdecimal() else -1)
+    if not low <= result <= high:
+        words = f" or one of {', '.join(names)}" if names else ""
+        raise ValueError(f"{field}: {word!r} in {text!r} is not a number from {low} to {high}{words}")
+    return result
 
 
-# The service: the clock on the wall, and who waits for it.
+# The service: the wall clock, and the tasks that wait for it.
 
 
 class WallClock(Service):
-    """What time it is: `read()`, which may be replaced."""
+    """The wall clock, `read()`, which a test may replace, and the waiting tasks."""
 
     def __init__(self, kernel):
         super().__init__(kernel)
@@ -123,7 +124,7 @@ class WallClock(Service):
 
 
 class SetClock(Syscall[None]):
-    """Let the clock on the wall go by the timers, from this moment on: for tests, and to see what would happen."""
+    """Let the wall clock follow the timers, starting at `moment`: for tests and demonstrations. Not a checkpoint."""
 
     __slots__ = ("moment",)
     checkpoint = False
@@ -138,14 +139,14 @@ class SetClock(Syscall[None]):
 
 
 class At(Syscall[datetime]):
-    """Wait for the next minute that a cron expression means, but not this one; return it.
+    """Wait for the next matching minute after the current one; return it as a datetime.
 
-    Never early; late if the machine slept, or the clock was set beyond it: then by
-    a minute at most. Cancelled while parked: nothing is left.
+    The wait never ends early. It may end up to a minute late if the machine was
+    suspended or the clock was set. A cancellation removes the wait.
     """
 
     __slots__ = ("schedule",)
-    world = True
+    external = True
 
     def __init__(self, expression):
         self.schedule = Schedule(expression)
@@ -154,23 +155,23 @@ class At(Syscall[datetime]):
         clock, timers = kernel.service(WallClock), kernel.service(Timers)
         due = self.schedule.next_after(clock.read())
 
-        def look():
+        def check():
             left = (due - clock.read()).total_seconds()
             if left > 0:
-                clock.waiting[task] = timers.call_at(timers.now() + min(left, LOOK), look)
+                clock.waiting[task] = timers.call_at(timers.now() + min(left, CHECK_SECONDS), check)
             else:
                 del clock.waiting[task]
                 kernel.resume(task, due)
 
         kernel.park(task, undo=lambda: clock.waiting.pop(task)())
-        look()
+        check()
 
     def __repr__(self):
         return f"{type(self).__name__}({self.schedule.expression!r})"
 
 
 class Remembering(At):
-    """Wrong: the call remembers when it last came, and so changes; another task that yields it misses that time."""
+    """Wrong: the syscall stores the last time in itself; another task that yields it misses that time."""
 
     __slots__ = ("last",)
 
@@ -189,21 +190,21 @@ class Remembering(At):
 
 
 def ring(expression, times):
-    """Say when an expression comes, so many times."""
+    """Print the next `times` times of an expression."""
     for _ in range(times):
         print(f"  {(yield At(expression)):%a %d %b %H:%M}  {expression}")
 
 
 def main():
-    """A weekend goes by."""
+    """Run three schedules over a weekend."""
     yield SetClock(datetime(2027, 1, 1, 17, 55))
     yield Spawn(ring("*/30 18 * * *", 3))
     yield Spawn(ring("0 9 * * mon-fri", 2))
-    yield Spawn(ring("0 12 13 * fri", 2))  # each Friday, and each 13th
+    yield Spawn(ring("0 12 13 * fri", 2))  # every Friday, and every 13th
 
 
 def called(kind):
-    """Return what makes a call: in a quarter of an hour at most, by a clock that the timers drive."""
+    """Return a function that creates a syscall with a wait of at most 15 minutes, on a replaced clock."""
 
     def make():
         yield SetClock(datetime(2027, 1, 1, 17, 55))
@@ -215,6 +216,7 @@ def called(kind):
 CHECKED = {"At": called(At), "Remembering": called(Remembering)}
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # for --help
     print("From Friday evening on:")
     run(main())
     show(**CHECKED)

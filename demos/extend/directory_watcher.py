@@ -1,19 +1,20 @@
-"""A syscall of one's own: `yield Changed(directory)` waits until files come, go or are written.
+"""A syscall of a user: `yield Changed(directory)` waits until files are created, written or removed.
 
-Shows: state that outlives a call lives in a Service, here who waits for which directory; one timer serves all who
-wait; what wakes a task forgets it, and so does the undo. Polling works everywhere, and for each file system.
+Shows: state that outlives a syscall lives in a Service, here the waiting tasks by directory; one timer serves all
+tasks that wait for a directory; both the wake-up and the undo remove a task from the list. Polling works on every
+system and every file system.
 
-Theory of operation. A directory is looked at when somebody begins to wait, and then at fixed times, as long as
-somebody waits. What it held at the last look stays with the Directory: so nothing is missed between two waits, and
-what changed in the meantime is told at once. A file is another one if its time of writing, its size or its number is
-another: the time alone is too coarse on some file systems. A file that changes twice between two looks has changed
-once.
+Theory of operation. The service scans a directory when a task starts to wait, and then at fixed intervals while any
+task waits. The Directory keeps the result of the last scan. So no change is missed between two waits: the next wait
+returns it at once. A file counts as written if its modification time, its size or its inode number has changed; the
+time alone is too coarse on some file systems. Two changes of a file between two scans count as one.
 
 Run it:    python demos/extend/directory_watcher.py
 """
 
 import os
 import tempfile
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from minisched.testing import run
 
 
 class Changes(NamedTuple):
-    """Names of files that have come, that were written, and that have gone; each sorted."""
+    """The names of files that were created, written and removed; each tuple is sorted."""
 
     created: tuple[str, ...]
     written: tuple[str, ...]
@@ -32,138 +33,138 @@ class Changes(NamedTuple):
 
 
 class Directory:
-    """A directory, what it held at the last look, and how many seconds lie between two."""
+    """A directory, its files at the last scan, and the seconds between two scans."""
 
     def __init__(self, path, every=0.5):
         if not every > 0:
-            raise ValueError(f"between two looks at {path} there has to be some time, not {every} s")
+            raise ValueError(f"the time between two scans of {path} has to be above 0, not {every} s")
         self.path = Path(path)
         self.every = every
-        self.held = self.snapshot()
+        self.files = self.snapshot()
 
     def snapshot(self):
-        """Return what tells a file from what it was, by name. Raises OSError if the directory is not there."""
-        found = {}
+        """Return the time, size and inode number of each file, by name. Raises OSError if the scan fails."""
+        files = {}
         with os.scandir(self.path) as entries:
             for entry in entries:
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
-                    continue  # gone since it was listed
-                found[entry.name] = (status.st_mtime_ns, status.st_size, status.st_ino)
-        return found
+                    continue  # removed since it was listed
+                files[entry.name] = (status.st_mtime_ns, status.st_size, status.st_ino)
+        return files
 
     def changes(self):
-        """Look; return the Changes since the last look, None if there are none."""
-        before, self.held = self.held, self.snapshot()
-        created, removed = self.held.keys() - before.keys(), before.keys() - self.held.keys()
-        written = {name for name in self.held.keys() & before.keys() if self.held[name] != before[name]}
-        found = Changes(*(tuple(sorted(names)) for names in (created, written, removed)))
-        return found if any(found) else None
+        """Scan the directory; return the Changes since the last scan, or None."""
+        before, self.files = self.files, self.snapshot()
+        created, removed = self.files.keys() - before.keys(), before.keys() - self.files.keys()
+        written = {name for name in self.files.keys() & before.keys() if self.files[name] != before[name]}
+        changes = Changes(*(tuple(sorted(names)) for names in (created, written, removed)))
+        return changes if any(changes) else None
 
 
-# The service: who waits.
+# The service: the waiting tasks.
 
 
-class Looks(Service):
-    """Who waits for which directory, and when it is next looked at."""
+class Scans(Service):
+    """The waiting tasks and the timer of the next scan, by directory."""
 
     def __init__(self, kernel):
         super().__init__(kernel)
-        self.waiting = {}  # by directory: the tasks, in the order of their coming
-        self.timers = {}  # by directory: the undo of the next look
+        self.waiting = {}  # by directory: the waiting tasks, in FIFO order
+        self.timers = {}  # by directory: the function that cancels the next scan
 
     def tasks(self):
         return [task for tasks in self.waiting.values() for task in tasks]
 
     def add(self, directory, task):
-        """Let a task wait for a change."""
+        """Add a task to the waiters of a directory."""
         self.waiting.setdefault(directory, {})[task] = None
         if directory not in self.timers:
-            self.plan(directory, self.kernel.service(Timers).now())
+            self.schedule(directory, self.kernel.service(Timers).now())
 
-    def plan(self, directory, last):
-        """Look again when it is time: from one look to the next, however late they come."""
+    def schedule(self, directory, last):
+        """Schedule the next scan, relative to the deadline of the last one, so that a delay does not add up."""
         deadline = last + directory.every
-        self.timers[directory] = self.kernel.service(Timers).call_at(deadline, lambda: self.look(directory, deadline))
+        self.timers[directory] = self.kernel.service(Timers).call_at(deadline, lambda: self.scan(directory, deadline))
 
-    def look(self, directory, when=None):
-        """Look at a directory, and wake all who wait for it if it has changed. A plain call."""
+    def scan(self, directory, deadline=None):
+        """Scan a directory, and wake its waiters if it has changed. A plain call; the timer passes its deadline."""
         try:
-            found = directory.changes()
-        except OSError as error:  # it is gone, or may not be read
-            for task in self.taken(directory):
+            changes = directory.changes()
+        except OSError as error:  # the directory was removed, or is not readable
+            for task in self.pop_waiters(directory):
                 self.kernel.throw(task, error)
             return
-        if found is not None:
-            for task in self.taken(directory):
-                self.kernel.resume(task, found)
-        elif when is not None:
-            self.plan(directory, when)
+        if changes is not None:
+            for task in self.pop_waiters(directory):
+                self.kernel.resume(task, changes)
+        elif deadline is not None:
+            self.schedule(directory, deadline)
 
-    def taken(self, directory):
-        """Return who waited: nobody does any more."""
+    def pop_waiters(self, directory):
+        """Cancel the next scan; remove and return the waiters."""
         self.timers.pop(directory)()
         return list(self.waiting.pop(directory))
 
-    def forget(self, directory, task):
-        """Take back the wait of one."""
+    def remove(self, directory, task):
+        """Remove one waiter."""
         waiting = self.waiting[directory]
         del waiting[task]
         if not waiting:
-            self.taken(directory)
+            self.pop_waiters(directory)
 
 
 # The syscall.
 
 
 class Changed(Syscall[Changes]):
-    """Wait until a directory is not as it was at the last look; return the Changes.
+    """Wait until a directory differs from its last scan; return the Changes.
 
-    Raises OSError where it can't be looked at, since it is gone. Cancelled while
-    parked: what changes later is told to the next one who waits.
+    Raises OSError if the scan fails, for example because the directory was
+    removed. After a cancellation, the next wait returns later changes.
     """
 
     __slots__ = ("directory",)
-    world = True  # the answer comes from outside of the program
-    service = Looks
+    external = True  # the wake-up comes from outside the program
+    service = Scans
 
     def __init__(self, directory):
         self.directory = directory
 
     def handle(self, kernel, task):
-        looks = kernel.service(self.service)
-        if self.directory not in looks.waiting:
-            found = self.directory.changes()
-            if found is not None:
-                return found
-        looks.add(self.directory, task)
-        kernel.park(task, undo=lambda: looks.forget(self.directory, task))
+        scans = kernel.service(self.service)
+        if self.directory not in scans.waiting:
+            changes = self.directory.changes()
+            if changes is not None:
+                return changes
+        scans.add(self.directory, task)
+        kernel.park(task, undo=lambda: scans.remove(self.directory, task))
 
     def __repr__(self):
         return f"{type(self).__name__}({self.directory.path.name})"
 
 
-class Keeping(Looks):
-    """Wrong: whoever is woken stays among those who wait."""
+class KeepingScans(Scans):
+    """Wrong: a woken task stays in the list of waiters."""
 
-    def taken(self, directory):
+    def pop_waiters(self, directory):
         self.timers.pop(directory)()
         return list(self.waiting[directory])
 
 
 class LeftBehind(Changed):
-    """Wrong, since its service is."""
+    """Wrong, because its service is wrong."""
 
     __slots__ = ()
-    service = Keeping
+    service = KeepingScans
 
 
 # The demonstration.
 
 
 def write(path):
-    """Do what somebody else does to the directory."""
+    """Write and remove files, as another program would."""
     yield Sleep(1.2)
     (path / "notes.txt").write_text("one line\n")
     (path / "draft.txt").write_text("nothing yet\n")
@@ -173,17 +174,18 @@ def write(path):
 
 
 def main():
-    """Say what becomes of a directory, which is looked at twice in a second."""
+    """Print the changes of a directory, which is scanned twice a second."""
     with tempfile.TemporaryDirectory() as folder:
         directory = Directory(folder)
         yield Spawn(write(Path(folder)))
         for _ in range(2):
             changes = yield Changed(directory)
-            print(f"  {(yield Now()):.1f} s: {changes}")
+            changed = "; ".join(f"{kind} {', '.join(names)}" for kind, names in changes._asdict().items() if names)
+            print(f"  {(yield Now()):.1f} s: {changed}")
 
 
 def written(kind):
-    """Return what makes a call, what brings about what it waits for, and what cleans up."""
+    """Return a function that creates a syscall, with a function that completes it and one that cleans up."""
 
     def make():
         kernel = (yield CurrentTask()).kernel
@@ -194,7 +196,7 @@ def written(kind):
         def complete():
             (directory.path / "new.txt").write_text("new\n")
             if directory in kernel.service(kind.service).waiting:
-                kernel.service(kind.service).look(directory)
+                kernel.service(kind.service).scan(directory)
 
         return kind(directory), complete, folder.cleanup
 
@@ -204,6 +206,7 @@ def written(kind):
 CHECKED = {"Changed": written(Changed), "LeftBehind": written(LeftBehind)}
 
 if __name__ == "__main__":
-    print("A directory in which somebody writes:")
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # for --help
+    print("A directory in which another task writes:")
     run(main())
     show(**CHECKED)

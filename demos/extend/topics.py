@@ -1,12 +1,13 @@
-"""Syscalls of one's own: `yield Publish("news", item)` gives an item to all who have subscribed to a topic.
+"""Syscalls of a user: `yield Publish("news", item)` sends an item to all subscribers of a topic.
 
-Shows: a service that others find by a name, not by an object; a call that answers at once; a subscription that is a
-context manager, so that it ends however its block ends; and a bound: who is slow loses the oldest items, is told how
-many, and holds nobody up.
+Shows: tasks find each other by the name of a topic, not by a shared object; a syscall that returns at once; a
+subscription is a context manager, so it ends however its block ends; a bound on memory: a slow subscriber loses the
+oldest items, gets their number, and does not delay the publisher.
 
 Run it:    python demos/extend/topics.py
 """
 
+from argparse import ArgumentParser
 from collections import deque
 from typing import NamedTuple
 
@@ -17,35 +18,35 @@ from minisched.testing import run
 
 
 class Delivery(NamedTuple):
-    """An item, and how many before it were dropped because nobody fetched them in time."""
+    """An item, and the number of items that were dropped before it because the subscriber was too slow."""
 
     item: object
     missed: int
 
 
-# The service, and what tasks wait at.
+# The service and the primitive.
 
 
 class Topics(Service):
-    """The subscriptions to each topic, in the order of their coming."""
+    """The subscriptions to each topic, in order of arrival."""
 
     def __init__(self, kernel):
         super().__init__(kernel)
         self.by_name = {}
 
     def add(self, subscription):
-        """Let a subscription be given what is published."""
+        """Add a subscription to its topic."""
         self.by_name.setdefault(subscription.topic, {})[subscription] = None
 
     def remove(self, subscription):
-        """Take it back."""
+        """Remove a subscription."""
         subscribed = self.by_name[subscription.topic]
         del subscribed[subscription]
         if not subscribed:
             del self.by_name[subscription.topic]
 
     def publish(self, topic, item):
-        """Give an item to all who have subscribed; return how many those are. A plain call: none of them can wait."""
+        """Send an item to all subscribers; return their number. A plain call that never waits."""
         subscribed = list(self.by_name.get(topic, ()))
         for subscription in subscribed:
             subscription.put(item)
@@ -53,7 +54,7 @@ class Topics(Service):
 
 
 class Subscription(Primitive):
-    """The last items of a topic, so many at most, for a task to fetch. Leave its block to end it."""
+    """The unread items of a topic, at most `size` of them. It ends at the end of its `with` block."""
 
     __slots__ = ("ended", "items", "missed", "size", "topic")
 
@@ -72,11 +73,11 @@ class Subscription(Primitive):
         self.end()
 
     def next(self):
-        """Return the call that waits for the next item."""
+        """Return the syscall that waits for the next item."""
         return Next(self)
 
     def put(self, item):
-        """Give the item to the first who waits; else keep it, in place of the oldest if there are too many."""
+        """Hand the item to the first waiter, or store it; if there are too many items, drop the oldest."""
         if self.waiters:
             task, _ = self.waiters.popitem(last=False)
             self.kernel.resume(task, Delivery(item, 0))
@@ -87,7 +88,7 @@ class Subscription(Primitive):
             self.missed += 1
 
     def end(self):
-        """Want no more items; who waits for one is told. Again, that changes nothing."""
+        """End the subscription; waiting tasks get a ClosedError. A second call has no effect."""
         if self.ended:
             return
         self.ended = True
@@ -95,33 +96,33 @@ class Subscription(Primitive):
             self.kernel.service(Topics).remove(self)
         while self.waiters:
             task, _ = self.waiters.popitem(last=False)
-            self.kernel.throw(task, ClosedError(f"{self!r} was ended"))
+            self.kernel.throw(task, ClosedError(f"{self!r} has ended"))
 
 
 # The syscalls.
 
 
 class Subscribe(Syscall[Subscription]):
-    """Subscribe to a topic; return the Subscription, which keeps `size` items at most. Not a checkpoint."""
+    """Subscribe to a topic; return the Subscription, which stores at most `size` items. Not a checkpoint."""
 
     __slots__ = ("size", "topic")
     checkpoint = False
 
     def __init__(self, topic, size=16):
         if size < 1:
-            raise ValueError(f"a subscription to {topic!r} has to keep an item at least, not {size}")
+            raise ValueError(f"a subscription to {topic!r} has to store at least one item, not {size}")
         self.topic = topic
         self.size = size
 
     def handle(self, kernel, task):
         subscription = Subscription(self.topic, self.size)
-        subscription.join_run(kernel)
+        subscription.bind(kernel)
         kernel.service(Topics).add(subscription)
         return subscription
 
 
 class Publish(Syscall[int]):
-    """Give an item to all who have subscribed to a topic; return how many those are. Never waits."""
+    """Send an item to all subscribers of a topic; return their number. Never waits."""
 
     __slots__ = ("item", "topic")
 
@@ -134,9 +135,9 @@ class Publish(Syscall[int]):
 
 
 class Next(Syscall[Delivery]):
-    """Wait for the next item of a subscription; return it, and how many were missed before it.
+    """Wait for the next item of a subscription; return the item and the number of items missed before it.
 
-    ClosedError once the subscription has ended. Cancelled while parked: no item is lost.
+    Raises ClosedError if the subscription has ended. A cancellation loses no item.
     """
 
     __slots__ = ("subscription",)
@@ -147,20 +148,20 @@ class Next(Syscall[Delivery]):
     def handle(self, kernel, task):
         subscription = self.subscription
         if subscription.ended:
-            raise ClosedError(f"{subscription!r} was ended")
+            raise ClosedError(f"{subscription!r} has ended")
         if subscription.items:
             missed, subscription.missed = subscription.missed, 0
             return Delivery(subscription.items.popleft(), missed)
-        kernel.park(task, undo=subscription.enlist(task))
+        kernel.park(task, undo=subscription.add_waiter(task))
 
 
 class Stubborn(Next):
-    """Wrong: it is parked without an undo, so that a cancellation has to wait for an item that may never come."""
+    """Wrong: it parks without an undo, so that a cancellation has to wait for an item that may never come."""
 
     __slots__ = ()
 
     def handle(self, kernel, task):
-        self.subscription.enlist(task)
+        self.subscription.add_waiter(task)
         kernel.park(task, undo=None)
 
 
@@ -168,7 +169,7 @@ class Stubborn(Next):
 
 
 def reader(name, seconds, size):
-    """Read what comes, with so many seconds for each item."""
+    """Read items, and take `seconds` seconds for each of them."""
     with (yield Subscribe("news", size)) as subscription:
         while True:
             item, missed = yield subscription.next()
@@ -179,17 +180,17 @@ def reader(name, seconds, size):
 
 
 def main():
-    """A quick reader and a slow one; nobody waits for either."""
+    """Publish to a quick reader and a slow one, without waiting for either."""
     yield Spawn(reader("quick", 0.1, 2))
     yield Spawn(reader("slow", 3.5, 2))
     for hour in range(6):
-        yield Publish("news", f"it is {hour} o'clock")
+        yield Publish("news", f"{hour} o'clock")
         yield Sleep(1)
-    print(f"  {(yield Publish('news', 'good night'))} were told")
+    print(f"  sent to {(yield Publish('news', 'good night'))} subscribers")
 
 
 def subscribed(kind):
-    """Return what makes a call, and what brings about what it waits for."""
+    """Return a function that creates a syscall, with a function that completes it."""
 
     def make():
         kernel = (yield CurrentTask()).kernel
@@ -202,6 +203,7 @@ def subscribed(kind):
 CHECKED = {"Next": subscribed(Next), "Stubborn": subscribed(Stubborn)}
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # for --help
     print("A quick reader and a slow one:")
     run(main())
     show(**CHECKED)

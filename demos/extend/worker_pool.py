@@ -1,13 +1,14 @@
-"""A syscall of one's own: `yield Work(pool, job())` has a job done by one of a few workers, the most urgent first.
+"""A syscall of a user: `yield Work(pool, job())` runs a job in one of a few workers, the most urgent job first.
 
-Shows: a call that hands something to another task, and waits for what becomes of it. Its undo takes the job back:
-out of the queue if nobody has begun it, else by cancelling it, in a scope that the worker is in for that. What a job
-raises is raised to who asked for it, and the worker lives on.
+Shows: a syscall that hands a job to another task and waits for its outcome. Its undo removes the job from the queue, or
+cancels it if a worker has started it; the worker runs each job in a cancellation scope of its own for that. An
+exception of a job is raised in the task that has submitted it, and the worker continues.
 
 Run it:    python demos/extend/worker_pool.py
 """
 
 import heapq
+from argparse import ArgumentParser
 from itertools import count
 
 from checked import show
@@ -15,20 +16,20 @@ from checked import show
 from minisched import CancelScope, ClosedError, CurrentTask, Now, Primitive, Sleep, Spawn, Syscall, gather
 from minisched.testing import run
 
-# What tasks wait at: workers for a job, and others for what becomes of theirs.
+# The primitive: workers wait at it for jobs, and other tasks wait for the outcome of their jobs.
 
 
 class Job:
-    """Something to be done, and who waits for it."""
+    """A job, and the task that waits for its outcome."""
 
     def __init__(self, body, priority, task):
         self.body = body
         self.priority = priority
-        self.task = task  # None: it was given up, or is answered
-        self.scope = None  # of the worker, while it is done
+        self.task = task  # None after the job was answered or abandoned
+        self.scope = None  # the worker's scope, while the job runs
 
-    def answered(self, kernel, result=None, error=None):
-        """Wake who waits, if somebody still does."""
+    def answer(self, kernel, result=None, error=None):
+        """Wake the waiting task, if there still is one."""
         task, self.task = self.task, None
         if task is not None and error is not None:
             kernel.throw(task, error)
@@ -37,14 +38,14 @@ class Job:
 
 
 class Pool(Primitive):
-    """Jobs in a queue, the smallest priority first; of the same, first come, first served."""
+    """A queue of jobs: the smallest priority first, equal priorities in FIFO order."""
 
     __slots__ = ("closed", "jobs", "numbers", "open", "workers")
 
     def __init__(self, name=None):
         super().__init__(name)
         self.jobs = []  # a heap of (priority, number, job)
-        self.open = {}  # jobs that somebody waits for
+        self.open = {}  # the jobs for which a task waits
         self.numbers = count()
         self.workers = 0
         self.closed = False
@@ -56,7 +57,7 @@ class Pool(Primitive):
                 yield job.task
 
     def submit(self, job):
-        """Give a job to a worker that has none, or else let it wait for one."""
+        """Give a job to an idle worker, or put it into the queue."""
         self.open[job] = None
         if self.waiters:
             worker, _ = self.waiters.popitem(last=False)
@@ -65,7 +66,7 @@ class Pool(Primitive):
             heapq.heappush(self.jobs, (job.priority, next(self.numbers), job))
 
     def next_job(self):
-        """Return the most urgent job that somebody waits for, None if there is none."""
+        """Return the most urgent job for which a task waits, or None."""
         while self.jobs:
             _, _, job = heapq.heappop(self.jobs)
             if job.task is not None:
@@ -73,34 +74,34 @@ class Pool(Primitive):
         return None
 
     def give_up(self, job):
-        """Nobody waits for this any more: it is cancelled if it has begun, and else never begins."""
+        """Abandon a job: cancel it if it has started; otherwise it never starts."""
         job.task = None
         del self.open[job]
         if job.scope is not None:
-            self.kernel.cancel(job.scope, "nobody waits for it any more")
+            self.kernel.cancel(job.scope, "its result is no longer needed")
         else:
             job.body.close()
 
     def done(self, job, result=None, error=None):
-        """Say what has become of a job."""
+        """Report the outcome of a job."""
         if self.open.pop(job, self) is None:
-            job.answered(self.kernel, result, error)
+            job.answer(self.kernel, result, error)
 
     def worker_gone(self):
-        """With the last worker goes the pool: whoever waits for a job of it is told."""
+        """Count a worker that has ended. With the last one the pool closes, and its waiting tasks get a ClosedError."""
         self.workers -= 1
         if not self.workers:
             self.closed = True
             for job in list(self.open):
                 job.body.close()
-                self.done(job, error=ClosedError(f"{self!r} has no worker any more"))
+                self.done(job, error=ClosedError(f"all workers of {self!r} have ended"))
 
 
 # The syscalls.
 
 
 class NextJob(Syscall[Job]):
-    """Wait for the most urgent job of a pool. Cancelled while parked: it takes none."""
+    """Wait for the most urgent job of a pool. A cancelled task takes no job."""
 
     __slots__ = ("pool",)
 
@@ -110,16 +111,16 @@ class NextJob(Syscall[Job]):
     def handle(self, kernel, task):
         job = self.pool.next_job()
         if job is None:
-            kernel.park(task, undo=self.pool.enlist(task))
+            kernel.park(task, undo=self.pool.add_waiter(task))
         return job
 
 
 class Work(Syscall[object]):
-    """Have a job, a generator, done by a worker of a pool; return its result, or raise what it raises.
+    """Run a job, a generator, in a worker of a pool; return its result, or raise its exception.
 
-    Of the jobs that wait, the one with the smallest `priority` is done first.
-    ClosedError if the workers have gone. Cancelled while parked: the job is
-    cancelled, or never begins.
+    The waiting job with the smallest `priority` runs first. Raises ClosedError
+    if the workers have ended. A cancellation cancels the job as well; a job
+    that is still in the queue never starts.
     """
 
     __slots__ = ("body", "pool", "priority")
@@ -132,7 +133,7 @@ class Work(Syscall[object]):
     def handle(self, kernel, task):
         if self.pool.closed or self.pool.kernel is not kernel:
             self.body.close()
-            raise ClosedError(f"{self.pool!r} has no worker: start_pool starts some, for as long as their parent runs")
+            raise ClosedError(f"{self.pool!r} has no workers: start_pool starts them, and they end with their parent")
         job = Job(self.body, self.priority, task)
         kernel.park(task, undo=lambda: self.pool.give_up(job))
         self.pool.submit(job)
@@ -142,7 +143,7 @@ class Work(Syscall[object]):
 
 
 class Hasty(Work):
-    """Wrong: the job itself wakes who waits for it, and then the worker does so again."""
+    """Wrong: the job itself wakes the waiting task, and then the worker wakes it again."""
 
     __slots__ = ()
 
@@ -158,11 +159,11 @@ class Hasty(Work):
 
 
 def start_pool(workers, name=None):
-    """Start so many workers below the task that calls this (`yield from`); return the Pool. They end with that task."""
+    """Start `workers` tasks below the calling task (`yield from`), and return their Pool. They end with that task."""
     if workers < 1:
-        raise ValueError(f"a pool of {workers} workers would do nothing")
+        raise ValueError(f"a pool needs at least one worker, not {workers}")
     pool = Pool(name)
-    pool.join_run((yield CurrentTask()).kernel)
+    pool.bind((yield CurrentTask()).kernel)
     for number in range(workers):
         pool.workers += 1
         yield Spawn(worker(pool), f"worker {number}", daemon=True)
@@ -170,12 +171,12 @@ def start_pool(workers, name=None):
 
 
 def worker(pool):
-    """Do one job after another."""
+    """Run one job after the other."""
     try:
         while True:
             job = yield NextJob(pool)
             if job.task is None:
-                continue  # it was given up on its way here
+                continue  # the job was abandoned after this worker received it, before this turn
             with (yield CancelScope()) as job.scope:
                 yield from do(pool, job)
     finally:
@@ -183,13 +184,13 @@ def worker(pool):
 
 
 def do(pool, job):
-    """Do a job, and say what has become of it."""
+    """Run a job and report its outcome."""
     try:
         result = yield from job.body
     except Exception as error:
         pool.done(job, error=error)
-    except BaseException:  # Cancelled: the worker is, or only this job
-        pool.done(job, error=ClosedError(f"{pool!r} was ended while it did {job.body.__name__}"))
+    except BaseException:  # the worker was cancelled, or only this job
+        pool.done(job, error=ClosedError(f"a worker of {pool!r} was cancelled while it ran {job.body.__name__}"))
         raise
     else:
         pool.done(job, result)
@@ -199,32 +200,32 @@ def do(pool, job):
 
 
 def job(name, seconds):
-    """Take some time."""
-    print(f"  {(yield Now()):.0f} s: {name} begins")
+    """Sleep for some time."""
+    print(f"  {(yield Now()):.0f} s: {name} starts")
     yield Sleep(seconds)
     if name == "broken":
-        raise ValueError("it can't be done")
+        raise ValueError("the job can't be done")
     return name
 
 
 def submit(pool, name, priority):
-    """Have a job done, and say what came of it."""
+    """Submit a job and print its outcome."""
     try:
-        done = yield Work(pool, job(name, 1), priority)
+        outcome = f"{(yield Work(pool, job(name, 1), priority))} is done"
     except ValueError as error:
-        done = f"{name}: {error}"
-    print(f"  {(yield Now()):.0f} s: {done}")
+        outcome = f"{name} failed: {error}"
+    print(f"  {(yield Now()):.0f} s: {outcome}")
 
 
 def main():
-    """Two workers and five jobs, all asked for at once."""
+    """Submit five jobs at once to two workers."""
     pool = yield from start_pool(2)
     jobs = [("some day", 9), ("soon", 2), ("urgent", 1), ("broken", 2), ("at once", 0)]
     yield from gather(*(submit(pool, name, priority) for name, priority in jobs))
 
 
 def working(kind):
-    """Return what makes a call: a job of a second, for a pool of one."""
+    """Return a function that creates a syscall: a job of one second, for a pool of one worker."""
 
     def quiet():
         yield Sleep(1)
@@ -239,6 +240,7 @@ def working(kind):
 CHECKED = {"Work": working(Work), "Hasty": working(Hasty)}
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # for --help
     print("Two workers:")
     run(main())
     show(**CHECKED)

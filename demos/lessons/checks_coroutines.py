@@ -1,13 +1,13 @@
-"""Checks of the exercises of lessons 1 to 6, each a function that is given a solution.
+"""Checks for the exercises of lessons 1 to 6: each function checks one solution.
 
-Shows: how a coroutine is tested, by hand; and how a task is, in virtual time, without waiting.
+Shows: how to test a coroutine by hand, and a task in virtual time, without waiting.
 
 Run it:    python demos/lessons/checks.py FILE    (this file does nothing by itself)
 """
 
 from inspect import getgeneratorstate
 
-from expect import Answer, begun, expect, outcome
+from expect import Answer, expect, outcome, started
 
 from minisched import Cancel, Join, Now, Sleep, Spawn, TaskCancelled
 from minisched.testing import run
@@ -17,7 +17,7 @@ from minisched.testing import run
 
 def check_lesson1_exercise1(solution):
     evens = []
-    coroutine = begun(solution(evens))
+    coroutine = started(solution(evens))
     for number in (1, 2, 3, 4, 6, 0):
         coroutine.send(number)
     expect("the list, after 1, 2, 3, 4, 6 and 0", evens, [2, 4, 6, 0])
@@ -30,14 +30,14 @@ def check_lesson1_exercise2(solution):
             into.append((name, (yield)))
 
     into = []
-    one, other = collect("one", into), collect("other", into=into)
-    other.send(1)
-    one.send(2)
-    expect("what two coroutines got", into, [("other", 1), ("one", 2)])
+    first, second = collect("first", into), collect("second", into=into)
+    second.send(1)
+    first.send(2)
+    expect("the values that two coroutines received", into, [("second", 1), ("first", 2)])
 
 
 class Guest:
-    """A coroutine that takes so many values, writes down who got which, and when something was sent too late."""
+    """A coroutine that receives `count` values; it logs each of them, and each value sent after its end."""
 
     def __init__(self, name, count, log):
         self.body = self.take(name, count, log)
@@ -49,7 +49,7 @@ class Guest:
 
     def send(self, value):
         if getgeneratorstate(self.body) == "GEN_CLOSED":
-            self.log.append("sent to one that had ended")
+            self.log.append("sent to a coroutine that had ended")
         return self.body.send(value)
 
     def __next__(self):
@@ -59,7 +59,7 @@ class Guest:
 def check_lesson1_exercise3(solution):
     log = []
     solution([Guest("none", 0, log), Guest("one", 1, log), Guest("many", 9, log)], ["a", "b", "c"])
-    expect("who got what", log, [("one", "a"), ("many", "a"), ("many", "b"), ("many", "c")])
+    expect("which coroutine received what", log, [("one", "a"), ("many", "a"), ("many", "b"), ("many", "c")])
 
 
 # Lesson 2: yield.
@@ -67,12 +67,20 @@ def check_lesson1_exercise3(solution):
 
 def check_lesson2_exercise1(solution):
     coroutine = solution()
-    expect("what comes out for 2, 4 and 9", [coroutine.send(x) for x in (None, 2, 4, 9)], [None, 2, 3, 5])
+    expect(
+        "the output for next, send(2), send(4) and send(9)",
+        [coroutine.send(x) for x in (None, 2, 4, 9)],
+        [None, 2, 3, 5],
+    )
 
 
 def check_lesson2_exercise2(solution):
     coroutine = solution()
-    expect("what comes out for 1, 2 and 3", [coroutine.send(x) for x in (None, 1, 2, 3)], [None, None, 1, 2])
+    expect(
+        "the output for next, send(1), send(2) and send(3)",
+        [coroutine.send(x) for x in (None, 1, 2, 3)],
+        [None, None, 1, 2],
+    )
 
 
 def check_lesson2_exercise3(solution):
@@ -85,15 +93,15 @@ def check_lesson2_exercise3(solution):
 
 def check_lesson3_exercise1(solution):
     log = []
-    coroutine = begun(solution(log))
+    coroutine = started(solution(log))
     coroutine.send(1)
     coroutine.close()
-    expect("the log of one that was closed", log, [1, "closed"])
+    expect("the log of a closed coroutine", log, [1, "closed"])
     log.clear()
-    coroutine = begun(solution(log))
+    coroutine = started(solution(log))
     coroutine.send(1)
     expect("throw(ValueError())", outcome(coroutine.throw, ValueError()), ("raises", "ValueError"))
-    expect("the log of one that had an exception", log, [1])
+    expect("the log after an exception", log, [1])
 
 
 def check_lesson3_exercise2(solution):
@@ -106,16 +114,16 @@ def check_lesson3_exercise2(solution):
             raise
 
     for error in (None, KeyError("in the block")):
-        log, came = [], None
+        log, caught = [], None
         try:
             with solution(notes(log)) as coroutine:
                 coroutine.send(1)
                 if error:
                     raise error
         except KeyError as raised:
-            came = raised
-        expect("what the coroutine was told", log, [1, "GeneratorExit"])
-        expect("what came out of the block", came, error)
+            caught = raised
+        expect("the log of the coroutine", log, [1, "GeneratorExit"])
+        expect("the exception that left the block", caught, error)
 
 
 def check_lesson3_exercise3(solution):
@@ -130,7 +138,7 @@ def check_lesson3_exercise3(solution):
             log.append("cancelled")
         return log, (yield Now())
 
-    expect("the log, and when it had ended, cancelled at 5", run(main()), (["bye", "cancelled"], 7.0))
+    expect("the log and the time of the end, cancelled at 5 s", run(main()), (["bye", "cancelled"], 7.0))
 
 
 # Lesson 4: throw.
@@ -138,10 +146,10 @@ def check_lesson3_exercise3(solution):
 
 def check_lesson4_exercise1(solution):
     coroutine = solution()
-    expect("next", outcome(next, coroutine), ("gives", 0))
-    expect("send(5)", outcome(coroutine.send, 5), ("gives", 5))
-    expect("throw(ValueError())", outcome(coroutine.throw, ValueError()), ("gives", 0))
-    expect("send(2) after that", outcome(coroutine.send, 2), ("gives", 2))
+    expect("next", outcome(next, coroutine), ("yields", 0))
+    expect("send(5)", outcome(coroutine.send, 5), ("yields", 5))
+    expect("throw(ValueError())", outcome(coroutine.throw, ValueError()), ("yields", 0))
+    expect("send(2) after that", outcome(coroutine.send, 2), ("yields", 2))
     expect("throw(KeyError())", outcome(coroutine.throw, KeyError()), ("raises", "KeyError"))
 
 
@@ -156,8 +164,8 @@ def check_lesson4_exercise2(solution):
             got = run(solution(lambda calls=calls: calls.pop(0), 3))
         except Exception as error:
             got = repr(error)
-        expect(f"what becomes of {outcomes} in three attempts", got, wanted)
-        expect(f"how many of {outcomes} are left", len(calls), left)
+        expect(f"the outcome of three attempts with {outcomes}", got, wanted)
+        expect(f"the number of unused outcomes of {outcomes}", len(calls), left)
 
 
 def check_lesson4_exercise3(solution):
@@ -174,22 +182,22 @@ def check_lesson4_exercise3(solution):
         log.append((yield lambda: "b"))
 
     solution(careful(), other())
-    expect("what the bodies got, in order", log, ["caught", "b", "a"])
+    expect("the values that the bodies logged, in order", log, ["caught", "b", "a"])
 
 
 # Lesson 5: yield from.
 
 
 def check_lesson5_exercise1(solution):
-    coroutine = begun(solution())
+    coroutine = started(solution())
     for number in (1, 2, None, 10):
-        expect(f"send({number})", outcome(coroutine.send, number), ("gives", None))
+        expect(f"send({number})", outcome(coroutine.send, number), ("yields", None))
     expect("the last None", outcome(coroutine.send, None), ("returns", (3, 10)))
 
 
 def check_lesson5_exercise2(solution):
     def inner():
-        got = yield "begun"
+        got = yield "started"
         try:
             yield got
         except ValueError as error:
@@ -197,30 +205,30 @@ def check_lesson5_exercise2(solution):
         return got
 
     coroutine = solution(inner())
-    expect("next", outcome(next, coroutine), ("gives", "begun"))
-    expect("whether it is written out", coroutine.gi_yieldfrom, None)
-    expect("send(1)", outcome(coroutine.send, 1), ("gives", 1))
-    expect("throw", outcome(coroutine.throw, ValueError("x")), ("gives", "caught x"))
+    expect("next", outcome(next, coroutine), ("yields", "started"))
+    expect("the target of its `yield from` (there should be none)", coroutine.gi_yieldfrom, None)
+    expect("send(1)", outcome(coroutine.send, 1), ("yields", 1))
+    expect("throw", outcome(coroutine.throw, ValueError("x")), ("yields", "caught x"))
     expect("send(2)", outcome(coroutine.send, 2), ("returns", 2))
 
 
 def check_lesson5_exercise3(solution):
-    tree, given = [1, [2, [3, []]], 4], []
+    tree, values = [1, [2, [3, []]], 4], []
 
     def collect():
-        given.append((yield from map_each(solution(tree))))
+        values.append((yield from collect_each(solution(tree))))
 
-    def map_each(generator):
+    def collect_each(generator):
         while True:
             try:
-                given.append(next(generator))
+                values.append(next(generator))
             except StopIteration as stop:
                 return stop.value
             yield
 
     for _ in collect():
         pass
-    expect(f"what {tree} gives, and then returns", given, [1, 2, 3, 4, 4])
+    expect(f"the values for {tree}, and then the return value", values, [1, 2, 3, 4, 4])
 
 
 def check_lesson5_exercise4(solution):
@@ -231,16 +239,16 @@ def check_lesson5_exercise4(solution):
     def main():
         return (yield from solution([wait(3), wait(1), wait(2)])), (yield Now())
 
-    expect("what came of waits of 3, 1 and 2 s, and after how long", run(main()), ([3, 1, 2], 3.0))
+    expect("the results of waits of 3, 1 and 2 s, and the time", run(main()), ([3, 1, 2], 3.0))
 
 
 # Lesson 6: return.
 
 
 def check_lesson6_exercise1(solution):
-    expect("what 'abcd' gives", list(solution("abcd")), [("a", "b"), ("c", "d")])
+    expect("the pairs of 'abcd'", list(solution("abcd")), [("a", "b"), ("c", "d")])
     generator = solution("abc")
-    expect("the first of 'abc'", outcome(next, generator), ("gives", ("a", "b")))
+    expect("the first of 'abc'", outcome(next, generator), ("yields", ("a", "b")))
     expect("the second of 'abc'", outcome(next, generator), ("raises", "ValueError"))
 
 
@@ -250,11 +258,11 @@ def check_lesson6_exercise2(solution):
             yield "something else"
         return result
 
-    expect("what is returned", [solution(three(9)), solution(three(None))], [9, None])
+    expect("the return values", [solution(three(9)), solution(three(None))], [9, None])
 
 
 def check_lesson6_exercise3(solution):
     for numbers, wanted in (((2, 0, 2), [["a", "b"], [], ["c", "-"]]), ((3, 1), [["a", "b", "c"], ["-"]])):
-        coroutine = begun(solution("abc", "-"))
-        expect(f"what {numbers} give", [coroutine.send(number) for number in numbers], wanted)
-        expect("the next", outcome(coroutine.send, 1), ("returns", 3))
+        coroutine = started(solution("abc", "-"))
+        expect(f"the lists for {numbers}", [coroutine.send(number) for number in numbers], wanted)
+        expect("the next step", outcome(coroutine.send, 1), ("returns", 3))

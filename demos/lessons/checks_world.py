@@ -1,6 +1,6 @@
-"""Checks of the exercises of lessons 7 and 8, each a function that is given a solution.
+"""Checks for the exercises of lessons 7 and 8: each function checks one solution.
 
-Shows: how tasks are tested that read files, ask threads, or talk with each other: a pair of sockets is a network.
+Shows: how to test tasks that read files, use threads or talk to each other: a pair of sockets is a network.
 
 Run it:    python demos/lessons/checks.py FILE    (this file does nothing by itself)
 """
@@ -17,13 +17,13 @@ from expect import Wrong, expect
 from minisched import Now, Read, Sleep, Spawn, Write
 from minisched.testing import run
 
-PATIENCE = 10  # seconds until threads that should run at once are said not to
+BARRIER_SECONDS = 10  # the longest wait for threads that should run at the same time
 
 # Lesson 7: files.
 
 
-class Listening(io.BytesIO):
-    """A file in memory that writes down how much is asked for."""
+class LoggedFile(io.BytesIO):
+    """A file in memory that logs the size of each read."""
 
     def __init__(self, data):
         super().__init__(data)
@@ -37,12 +37,12 @@ class Listening(io.BytesIO):
 def check_lesson7_exercise1(solution):
     for data, lines in ((b"a\n\nbcd\ne", [b"a", b"", b"bcd", b"e"]), (b"ab\n", [b"ab"]), (b"", [])):
         for size in (1, 2, 3, 100):
-            file = Listening(data)
+            file = LoggedFile(data)
             expect(f"the lines of {data!r}, by {size}", list(solution(file, size)), lines)
-            expect("how much is read at a time", {*file.sizes}, {size})
-    file = Listening(b"a\nb\nc\n")
+            expect("the sizes of the reads", {*file.sizes}, {size})
+    file = LoggedFile(b"a\nb\nc\n")
     expect("the first line", next(solution(file, 2)), b"a")
-    expect("how often it was read for that", len(file.sizes), 1)
+    expect("the number of reads for that line", len(file.sizes), 1)
 
 
 def check_lesson7_exercise2(solution):
@@ -61,9 +61,9 @@ def check_lesson7_exercise2(solution):
     with TemporaryDirectory() as folder:
         source, target = Path(folder, "source"), Path(folder, "target")
         source.write_bytes(data)
-        expect("how many bytes", run(main()), len(data))
-        expect("whether the copy is the same", target.read_bytes() == data, True)
-    expect("whether others had turns, for 10 pieces 20 or more", len(turns) >= 20, True)
+        expect("the number of bytes", run(main()), len(data))
+        expect("the copy is the same", target.read_bytes() == data, True)
+    expect("whether other tasks had 20 turns or more during 10 pieces", len(turns) >= 20, True)
 
 
 def check_lesson7_exercise3(solution):
@@ -71,12 +71,12 @@ def check_lesson7_exercise3(solution):
 
     def function(path):
         try:
-            barrier.wait(PATIENCE)
+            barrier.wait(BARRIER_SECONDS)
         except BrokenBarrierError:
-            raise Wrong("three calls, each in a thread, are not at work at the same time") from None
+            raise Wrong("the three calls do not run at the same time, each in a thread") from None
         return path.upper()
 
-    expect("what came of a, b and c", run(solution(function, ["a", "b", "c"])), ["A", "B", "C"])
+    expect("the results for a, b and c", run(solution(function, ["a", "b", "c"])), ["A", "B", "C"])
 
 
 # Lesson 8: network.
@@ -84,48 +84,49 @@ def check_lesson7_exercise3(solution):
 
 @contextmanager
 def connection():
-    """Give two sockets that are connected with each other."""
-    here, there = socketpair()
-    with here, there:
-        yield here, there
+    """Yield two sockets that are connected to each other."""
+    near, far = socketpair()
+    with near, far:
+        yield near, far
 
 
 def check_lesson8_exercise1(solution):
     coroutine = solution()
     sent = (None, b"a", b"b\nc\nd", b"\n", b"e\n")
-    expect(f"what comes out for {sent}", list(map(coroutine.send, sent)), [b"", b"", b"AB\nC\n", b"D\n", b"E\n"])
+    expect(f"the output for {sent}", list(map(coroutine.send, sent)), [b"", b"", b"AB\nC\n", b"D\n", b"E\n"])
 
 
 def check_lesson8_exercise2(solution):
     def slow_peer(conn):
         for line in (b"one", b"two"):
-            expect("what came", (yield Read(conn, 100)), line + b"\n")
+            expect("the line that arrived", (yield Read(conn, 100)), line + b"\n")
             yield Write(conn, b"answer to ")
             yield Sleep(1)
             yield Write(conn, line + b"\n")
 
     def main():
-        with connection() as (here, there):
-            yield Spawn(slow_peer(there))
-            return (yield from solution(here, [b"one", b"two"]))
+        with connection() as (near, far):
+            yield Spawn(slow_peer(far))
+            return (yield from solution(near, [b"one", b"two"]))
 
     expect("the answers", run(main()), [b"answer to one", b"answer to two"])
 
 
 def check_lesson8_exercise3(solution):
-    def client(conn, goes):
+    def client(conn, closes):
         for data in (b"ab", b"c"):
             yield Write(conn, data)
-            expect("what came back", (yield Read(conn, 100)), data)
+            expect("the bytes that came back", (yield Read(conn, 100)), data)
             yield Sleep(2)
-        if goes:
+        if closes:
             conn.close()
 
-    def main(goes):
-        with connection() as (here, there):
-            yield Spawn(client(there, goes))
-            count = yield from solution(here, 3)
-            return count, (yield Now()), here.fileno() >= 0
+    def main(closes):
+        with connection() as (near, far):
+            yield Spawn(client(far, closes))
+            count = yield from solution(near, 3)
+            return count, (yield Now()), near.fileno() >= 0
 
-    expect("how many bytes, until when, of one that fell silent at 2; still open?", run(main(False)), (3, 5.0, True))
-    expect("how many bytes, until when, of one that closed at 4; still open?", run(main(True)), (3, 4.0, True))
+    question = "the bytes, the time of the end, and whether the connection is open"
+    expect(f"{question}, if the peer is silent from 2 s on", run(main(False)), (3, 5.0, True))
+    expect(f"{question}, if the peer closes at 4 s", run(main(True)), (3, 4.0, True))

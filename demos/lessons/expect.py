@@ -1,6 +1,6 @@
-"""What the checks of the exercises are made of.
+"""Helpers for the checks of the exercises.
 
-Shows: how one step of a coroutine is tested, with everything that can come out of it.
+Shows: how to test one step of a coroutine, with all its possible outcomes.
 
 Run it:    python demos/lessons/checks.py FILE    (this file does nothing by itself)
 """
@@ -9,25 +9,25 @@ from minisched import Syscall
 
 
 class Wrong(Exception):
-    """A solution does not do what it should."""
+    """Raised when a solution does not do what the exercise asks for."""
 
 
 def expect(what, got, wanted):
-    """Say what is wrong, if it is not what is wanted."""
+    """Raise Wrong, with a description of the difference, unless `got` equals `wanted`."""
     if got != wanted:
-        raise Wrong(f"{what}: {got!r} in place of {wanted!r}")
+        raise Wrong(f"{what}: got {got!r}, expected {wanted!r}")
 
 
-def begun(coroutine):
-    """Return a coroutine, which stands at its first `yield`."""
+def started(coroutine):
+    """Advance a coroutine to its first `yield` and return it."""
     next(coroutine)
     return coroutine
 
 
 def outcome(step, *args):
-    """Do one step of a coroutine; return ("gives", value), ("returns", value) or ("raises", name of the error)."""
+    """Run one step of a coroutine; return ("yields", value), ("returns", value) or ("raises", exception name)."""
     try:
-        return "gives", step(*args)
+        return "yields", step(*args)
     except StopIteration as stop:
         return "returns", stop.value
     except Exception as error:
@@ -35,7 +35,7 @@ def outcome(step, *args):
 
 
 class Answer(Syscall):
-    """Be answered what was given; an exception is raised."""
+    """A syscall whose answer is `value`; an exception is raised instead."""
 
     __slots__ = ("value",)
 

@@ -1,13 +1,14 @@
-"""Lesson 1, values go in: a coroutine waits at its `yield`, and `send` hands it what it waits for.
+"""Lesson 1, values go in: a coroutine waits at its `yield`, and `send` gives it a value.
 
-Shows: a call makes a coroutine and runs nothing of it; `next` takes it to its first `yield`; each `send` goes
-on from where it stands; there is one run, with several ways in, and when that is over, it is over. Then a task,
-whose `send` is called by the scheduler.
+Shows: calling a generator function creates a coroutine, but runs none of its code. `next` runs it to its first
+`yield`, and each `send` continues from there. One call gives one run with several entry points; a run that has ended
+cannot be restarted. Then a task, for which the scheduler calls `send`.
 
 Run it:    python demos/lessons/lesson1_send.py
 Watch it:  minisched run --trace demos/lessons/lesson1_send.py
 """
 
+from argparse import ArgumentParser
 from inspect import getgeneratorstate
 
 from minisched import Queue, Spawn, Watcher, run
@@ -16,14 +17,14 @@ from minisched import Queue, Spawn, Watcher, run
 
 
 def number_coroutine():
-    """Say each number that is sent in."""
+    """Print each number that is sent in."""
     while True:
         number = yield
         print(f"  received {number}")
 
 
 def begin():
-    """A coroutine has to be taken to its first `yield` before anything can be sent to it."""
+    """Advance a coroutine to its first `yield`; before that, it cannot receive a value."""
     coroutine = number_coroutine()
     print(f"  called: {getgeneratorstate(coroutine)}")
     try:
@@ -36,86 +37,88 @@ def begin():
         coroutine.send(number)
 
 
-def three_doors():
-    """Have three places at which it can be entered: its beginning, and each `yield`."""
-    print("    in by the first door")
+def three_entry_points():
+    """Can be entered at three places: at its beginning, and at each `yield`."""
+    print("    entered at the beginning")
     first = yield
-    print(f"    in by the second, with {first}")
+    print(f"    entered at the first yield, with {first}")
     second = yield
-    print(f"    in by the third, with {second}")
+    print(f"    entered at the second yield, with {second}")
 
 
-def enter_by_each_door():
-    """It is often said that a coroutine's code runs several times. It runs once, and is entered several times.
+def enter_at_each_point():
+    """Enter one run several times.
 
-    Its locals, and the place at which it stands, are kept in between. To run it again is to call the function again.
+    People often say that the code of a coroutine runs several times. It runs once, and is entered several times.
+    Between the entries it keeps its local variables and its position. To run it again, call the function again.
     """
-    coroutine = three_doors()
-    print(f"  it stands at line {line(coroutine)} of the function")
+    coroutine = three_entry_points()
+    print(f"  position: line {line(coroutine)} of the function")
     for value in (None, "A"):
         coroutine.send(value)
-        print(f"  it stands at line {line(coroutine)}")
+        print(f"  position: line {line(coroutine)}")
     for value in ("B", "C"):
         try:
             coroutine.send(value)
         except StopIteration:
-            print(f"  {value!r} ends with StopIteration: {getgeneratorstate(coroutine)}")
+            print(f"  send({value!r}) raises StopIteration: {getgeneratorstate(coroutine)}")
 
 
 def line(coroutine):
-    """Return the line at which a coroutine stands, counted from its `def`, which is line 1."""
+    """Return the line at which a coroutine is suspended, counted from its `def`, which is line 1."""
     return coroutine.gi_frame.f_lineno - coroutine.gi_code.co_firstlineno + 1
 
 
 def by_hand():
-    """Be the one who sends."""
+    """Call `next` and `send` ourselves."""
     print("One coroutine, three numbers:")
     begin()
-    print("One run, three ways in:")
-    enter_by_each_door()
+    print("One run, three entry points:")
+    enter_at_each_point()
 
 
-# The same as a task: now the kernel sends.
+# The same as a task: now the kernel calls `send`.
 
 
 def number_task(numbers):
-    """Say each number that comes by a queue. `yield numbers.get()` asks for it, and the answer is sent in."""
+    """Print each number from a queue. `yield numbers.get()` asks for a number, and the kernel sends the answer."""
     while True:
         number = yield numbers.get()
         print(f"  received {number}")
 
 
 class Sends(Watcher):
-    """Say what the kernel sends to the task of that name: a turn is a call of `send`."""
+    """Print what the kernel sends to one task, chosen by its name: a turn is a call of `send`."""
 
     def __init__(self, name):
         self.name = name
 
     def turn(self, task):
         if task.name == self.name and task.step == task.gen.send:
-            print(f"  the kernel calls send({task.value})")
+            print(f"  the kernel calls send({task.sent})")
 
 
 def main():
-    """Start the task, which needs no `next` of ours, and put numbers into its queue."""
+    """Start the task, which needs no `next`, and put numbers into its queue."""
     numbers = Queue()
-    yield Spawn(number_task(numbers), daemon=True)  # a daemon: it is ended when main is, as its loop has no end
+    yield Spawn(number_task(numbers), daemon=True)  # its loop is endless; a daemon is cancelled when main ends
     for number in (1, 2, 3):
         yield numbers.put(number)
-    yield  # the last number is on its way: let the task have its turn
+    yield  # the last number is already queued: give the task a turn to receive it
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # for --help
     by_hand()
-    print("A task, and the kernel that sends:")
+    print("A task, and the kernel that calls send:")
     run(main(), watch=[Sends("number_task")])
 
-# Exercises. Write each in a file of your own, under the name given here, and have it checked:
+# Exercises. Write your functions into a file of your own, under the names given here, and check them:
 #     python demos/lessons/checks.py FILE
-# A solution of each stands in solutions.py.
+# solutions.py has a solution for each exercise.
 #
-# 1. lesson1_exercise1(evens): a coroutine that appends each even number that is sent in to the list `evens`.
-# 2. lesson1_exercise2(function): a decorator for functions like `number_coroutine`: what it returns makes
-#    coroutines that stand at their first `yield` already, so that nobody can forget `next`.
-# 3. lesson1_exercise3(coroutines, values): start each coroutine, then send each value to every one of them, in
-#    their order. Those that have ended are left out from then on, and nothing is sent to them again.
+# 1. lesson1_exercise1(evens): a coroutine that appends each even number that it receives to the list `evens`.
+# 2. lesson1_exercise2(function): a decorator for functions like `number_coroutine`. The decorated function returns
+#    coroutines that are already at their first `yield`, so that no caller can forget `next`.
+# 3. lesson1_exercise3(coroutines, values): start all coroutines, then send each value to all of them, in the order of
+#    the list. When a coroutine ends, send nothing to it any more.

@@ -1,13 +1,14 @@
-"""Lesson 2, values come out: what stands to the right of `yield` is what `next` and `send` return.
+"""Lesson 2, values come out: `next` and `send` return the value to the right of `yield`.
 
-Shows: a coroutine that gives a total for each number; that `send` returns what the *next* `yield` gives; that the
-value which comes out can be a request, and the one which goes in its answer. That is all that a scheduler
-needs: one of ten lines, then the real one.
+Shows: a coroutine that returns a total for each number. `send` returns the value of the *next* `yield`. A value that
+comes out can be a request, and the value that goes in can be its answer. A scheduler needs no more than that: first a
+scheduler of ten lines, then the real one.
 
 Run it:    python demos/lessons/lesson2_yield.py
 Watch it:  minisched run --trace demos/lessons/lesson2_yield.py
 """
 
+from argparse import ArgumentParser
 from collections import deque
 from functools import partial
 
@@ -18,15 +19,15 @@ from minisched.testing import VirtualClock
 
 
 def sum_coroutine():
-    """Give the total so far, and take the next number; again and again."""
+    """Yield the total so far and receive the next number, again and again."""
     total = 0
     while True:
-        number = yield total  # here, at the `=`, no parentheses are needed; within more they are: (yield total) + 1
+        number = yield total  # inside a larger expression `yield` needs parentheses: (yield total) + 1
         total += number
 
 
 def add_up():
-    """`next` brings the first total. Each `send` goes in at one `yield`, and comes out at the next."""
+    """Print the totals: `next` returns the first one. Each `send` goes in at one `yield` and returns at the next."""
     coroutine = sum_coroutine()
     print(f"  next    -> {next(coroutine)}")
     for number in (1, 2, 3):
@@ -34,25 +35,25 @@ def add_up():
 
 
 def sleeper():
-    """Ask for two things, by what is yielded. It does nothing itself: somebody has to."""
+    """Yield two requests. The body itself neither sleeps nor reads a clock."""
     yield Sleep(2)
     now = yield Now()
-    print(f"  the task was told: {now}")
+    print(f"  the task received: {now}")
 
 
-def be_the_kernel():
-    """Anybody can play the kernel for a task: take what comes out, and send in whatever the answer shall be."""
+def play_the_kernel():
+    """Take the requests that come out of a task body, and send in any answers that we like."""
     body = sleeper()
-    print(f"  it asks: {next(body)}")
-    print(f"  it asks: {body.send(None)}")  # we have not slept at all, and it can't know
+    print(f"  its request: {next(body)}")
+    print(f"  its request: {body.send(None)}")  # no time has passed, but the body cannot know that
     try:
         body.send("half past nine")
     except StopIteration:
-        print("  it has ended")
+        print("  the body has ended")
 
 
 def take_turns(*bodies):
-    """A scheduler in ten lines: what a body yields is a function to be called; its next turn brings the result."""
+    """Run bodies in turn: a body yields a function, and receives its result at its next turn."""
     ready = deque((body, None) for body in bodies)
     while ready:
         body, answer = ready.popleft()
@@ -64,26 +65,26 @@ def take_turns(*bodies):
 
 
 def buyer(name, shelf):
-    """Ask for things from a shelf until it is empty."""
+    """Take items from a shelf until the shelf is empty."""
     while (yield partial(len, shelf)):
         print(f"  {name} takes the {(yield shelf.pop)}")
 
 
 def by_hand():
-    """Be the one who sends, and who takes what comes out."""
+    """Call `send` ourselves and look at the values that come out."""
     print("A total for each number:")
     add_up()
-    print("What comes out may be a request, what goes in its answer:")
-    be_the_kernel()
+    print("Requests come out, answers go in:")
+    play_the_kernel()
     print("A scheduler in ten lines, and two tasks:")
     take_turns(buyer("Ada", ["pear", "apple", "plum"]), buyer("Grace", ["book"]))
 
 
-# The same as tasks. A value for another task goes through a queue; what is yielded goes to the kernel.
+# The same as tasks. A yielded value goes to the kernel; a value for another task goes through a queue.
 
 
 def sum_task(numbers, totals):
-    """Put a total into `totals` for each number from `numbers`, beginning with 0."""
+    """Put a total into `totals` for each number from `numbers`, starting with 0."""
     total = 0
     while True:
         yield totals.put(total)
@@ -91,7 +92,7 @@ def sum_task(numbers, totals):
 
 
 def main():
-    """Do what `add_up` does, with another task; then have the kernel do what `sleeper` asks for."""
+    """Do the same as `add_up` with another task; then let the kernel handle the requests of `sleeper`."""
     numbers, totals = Queue(), Queue()
     yield Spawn(sum_task(numbers, totals), daemon=True)
     print(f"  at first -> {(yield totals.get())}")
@@ -102,14 +103,15 @@ def main():
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # for --help
     by_hand()
-    print("Tasks, and the kernel that answers (its clock stood at 0, and is a virtual one: nobody has waited):")
+    print("Tasks, and the kernel that answers (in virtual time, so nobody waits):")
     run(main(), clock=VirtualClock())
 
-# Exercises (how to have them checked: see the end of lesson1_send.py).
+# Exercises (the end of lesson1_send.py says how to check them).
 #
-# 1. lesson2_exercise1(): a coroutine that gives the mean of all numbers that were sent so far; None before the first.
-# 2. lesson2_exercise2(): a coroutine that gives what was sent the time before: send(1) -> None, send(2) -> 1,
-#    send(3) -> 2. What `next` gives is None, too.
+# 1. lesson2_exercise1(): a coroutine that yields the mean of all numbers that it has received; None before the first.
+# 2. lesson2_exercise2(): a coroutine that yields the value that it received one `send` earlier: send(1) -> None,
+#    send(2) -> 1, send(3) -> 2. `next` returns None, too.
 # 3. lesson2_exercise3(calls): a task that yields each syscall of the list `calls`, in order, and returns the list of
 #    the answers.

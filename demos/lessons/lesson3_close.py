@@ -1,12 +1,14 @@
-"""Lesson 3, the end from outside: `close` raises GeneratorExit at the `yield` where a coroutine stands.
+"""Lesson 3, ending from outside: `close` raises GeneratorExit at the `yield` where a coroutine is suspended.
 
-Shows: how a coroutine learns that it is closed, and what it may do then; `finally`, which does for every kind of
-end; what `close` can't do; an indentation that is missing under `while True:`. Then tasks, which are told by
-Cancelled in place of GeneratorExit, because a task may have to wait while it cleans up; and the one that is closed.
+Shows: the exception that a closed coroutine sees, and its choices then; `finally`, which runs at an end of any kind;
+the limits of `close`; a missing indentation under `while True:`. Then tasks, which get Cancelled instead of
+GeneratorExit, because a task may have to wait during its cleanup; and a task that ignores it and is closed.
 
 Run it:    python demos/lessons/lesson3_close.py
 Watch it:  minisched run --trace demos/lessons/lesson3_close.py
 """
+
+from argparse import ArgumentParser
 
 from minisched import Cancel, Cancelled, Join, Queue, Shield, Sleep, Spawn, SyscallError, TaskCancelled, run
 from minisched.testing import VirtualClock
@@ -23,8 +25,8 @@ def number_coroutine():
 """
 
 
-def show_what_is_missing():
-    """What `while` repeats stands further to the right than `while`, or Python does not even begin to run the file."""
+def show_the_indentation_error():
+    """Compile a loop whose body is not indented: Python refuses the file before it runs a line of it."""
     try:
         compile(UNINDENTED, "a listing", "exec")
     except IndentationError as error:
@@ -32,7 +34,7 @@ def show_what_is_missing():
 
 
 def number_coroutine():
-    """Print each number that is sent in; say when it is closed."""
+    """Print each number that is sent in, and a line at the end when the coroutine is closed."""
     try:
         while True:
             number = yield
@@ -42,7 +44,7 @@ def number_coroutine():
 
 
 def close_it():
-    """`close` takes the GeneratorExit: whoever calls it sees nothing of that. To close again does nothing."""
+    """Close a coroutine: `close` catches the GeneratorExit, so its caller sees no exception. Closing twice is fine."""
     coroutine = number_coroutine()
     next(coroutine)
     print(" ", end="")
@@ -53,12 +55,12 @@ def close_it():
     try:
         coroutine.send(20)
     except StopIteration:
-        print("  nothing can be sent to it any more")
+        print("  send raises StopIteration after that")
 
 
 def tidy():
-    """Clean up in a `finally`: it does for an end of any kind."""
-    print(" begun", end="")
+    """Clean up in a `finally`, which runs at an end of any kind."""
+    print(" started", end="")
     try:
         yield
     finally:
@@ -66,7 +68,7 @@ def tidy():
 
 
 def end_in_every_way():
-    """One that has not begun has nothing to clean up: not even its `finally` is run."""
+    """End a coroutine in four ways. If it has not started, closing it does not even run its `finally`."""
     ways = {"close": lambda coroutine: coroutine.close(), "throw": lambda coroutine: coroutine.throw(ValueError)}
     for name, end in {**ways, "next": next}.items():
         print(f"  {name}:", end="")
@@ -75,14 +77,14 @@ def end_in_every_way():
         try:
             end(coroutine)
         except (ValueError, StopIteration) as error:
-            print(f", {type(error).__name__} comes out", end="")
+            print(f", {type(error).__name__} is raised", end="")
         print()
     tidy().close()
-    print("  close, before it has begun: nothing at all")
+    print("  close before the start: nothing runs")
 
 
 def deaf():
-    """Take the first GeneratorExit for nothing, and yield again."""
+    """Ignore the first GeneratorExit and yield again."""
     try:
         yield
     except GeneratorExit:
@@ -90,7 +92,7 @@ def deaf():
 
 
 def close_one_that_goes_on():
-    """A coroutine that is closed has to end: there is nobody any more whom it could wait for."""
+    """Close a coroutine that yields again: a closed coroutine has to end, because no value will come any more."""
     coroutine = deaf()
     next(coroutine)
     try:
@@ -100,44 +102,44 @@ def close_one_that_goes_on():
 
 
 def by_hand():
-    """Be the one who closes."""
+    """Call `close` ourselves."""
     print("`while True:` with nothing indented under it:")
-    show_what_is_missing()
-    print("Twenty numbers, and close:")
+    show_the_indentation_error()
+    print("Twenty numbers, then close:")
     close_it()
     print("Four ends of a `try ... finally`:")
     end_in_every_way()
-    print("One that will not end:")
+    print("A coroutine that refuses to end:")
     close_one_that_goes_on()
 
 
-# The same as tasks. The kernel does not close a task that it shall end: it throws Cancelled, and goes on with it.
+# The same as tasks. To end a task, the kernel throws Cancelled into it, and keeps giving it turns for its cleanup.
 
 
 def number_task(numbers):
-    """Print each number that comes; clean up, which takes a second, when it is cancelled."""
+    """Print each number that comes; when cancelled, clean up for a second."""
     try:
         while True:
             print(f" {(yield numbers.get())}", end="")
     except Cancelled as cancelled:
         print(f"\n  cancelled: {cancelled.reason}")
-        with (yield Shield(5)):  # in here the cancellation is not seen, for five seconds at most
+        with (yield Shield(5)):  # this block does not see the cancellation, for at most five seconds
             yield Sleep(1)
-        print("  cleaned up, and waited for it: after GeneratorExit it could not have")
-        raise  # it was not ours to take: the task shall end
+        print("  cleaned up, and waited for that; after GeneratorExit, waiting is impossible")
+        raise  # re-raise: a task that swallows Cancelled would go on
 
 
 def stubborn():
-    """Take no notice of being cancelled."""
-    told = 0
+    """Swallow every Cancelled."""
+    count = 0
     try:
         while True:
             try:
                 yield
             except Cancelled:
-                told += 1
+                count += 1
     except GeneratorExit:
-        print(f"  told {told} times, then closed")
+        print(f"  swallowed {count} Cancelleds, then closed")
 
 
 def main():
@@ -147,8 +149,8 @@ def main():
     print(" ", end="")
     for number in range(20):
         yield numbers.put(number)
-    yield  # the last one is on its way
-    yield Cancel(task, "that was all")
+    yield  # give the task a turn to receive the last number
+    yield Cancel(task, "no more numbers")
     try:
         yield Join(task)
     except TaskCancelled as error:
@@ -163,15 +165,16 @@ def main():
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # for --help
     by_hand()
-    print("Tasks, which are cancelled:")
+    print("Tasks that are cancelled:")
     run(main(), clock=VirtualClock())
 
-# Exercises (how to have them checked: see the end of lesson1_send.py).
+# Exercises (the end of lesson1_send.py says how to check them).
 #
-# 1. lesson3_exercise1(log): a coroutine that appends what is sent in to the list `log`, and "closed" when it is
-#    closed, but nothing when it ends by another exception.
+# 1. lesson3_exercise1(log): a coroutine that appends each value that it receives to the list `log`. It appends
+#    "closed" when it is closed, but nothing when another exception ends it.
 # 2. lesson3_exercise2(coroutine): a context manager. `with lesson3_exercise2(number_coroutine()) as coroutine:` gives
-#    the coroutine, standing at its first `yield`; at the end of the block it is closed, however the block ends.
-# 3. lesson3_exercise3(log): a task that waits for ever. When it is cancelled, it waits two seconds more, appends "bye"
-#    to the list `log`, and lets the cancellation pass.
+#    the coroutine at its first `yield`. The coroutine is closed at the end of the block, however the block ends.
+# 3. lesson3_exercise3(log): a task that waits for ever. When it is cancelled, it waits for two more seconds, appends
+#    "bye" to the list `log`, and re-raises the cancellation.

@@ -1,12 +1,14 @@
-"""Lesson 4, exceptions go in: `throw` raises one at the `yield` where a coroutine stands, and returns as `send` does.
+"""Lesson 4, exceptions go in: `throw` raises an exception at the suspended `yield`, and returns as `send` does.
 
-Shows: an exception as a message, and the total that comes out for it; three mistakes that are easily made with it (a
-total that was never set, the wrong coroutine, the old form of `throw`); an exception that ends a coroutine, and
-one after which it goes on. Then tasks, to which the kernel throws what went wrong with what they asked for.
+Shows: an exception as a message, and the total that comes out in return; three common mistakes (a total that was never
+set, the wrong coroutine, the old form of `throw`); an exception that ends a coroutine, and one after which it goes
+on. Then tasks: if a syscall fails, the kernel throws its exception into the task that has yielded it.
 
 Run it:    python demos/lessons/lesson4_throw.py
 Watch it:  minisched run --trace demos/lessons/lesson4_throw.py
 """
+
+from argparse import ArgumentParser
 
 from minisched import ClosedError, Join, Queue, Sleep, Spawn, TimedOut, Timeout, Watcher, run
 from minisched.testing import VirtualClock
@@ -15,20 +17,20 @@ from minisched.testing import VirtualClock
 
 
 def sum_coroutine():
-    """Add up what is sent in; give the total when a RuntimeError is thrown in."""
+    """Add up the numbers that are sent in; yield the total when a RuntimeError is thrown in."""
     total = 0
     try:
         while True:
             total += yield
     except RuntimeError as error:
-        print(f"  told: {error}")
-        yield total  # this is what `throw` returns
+        print(f"  received: {error}")
+        yield total  # `throw` returns this value
 
 
 def ask_for_the_total(coroutine):
-    """Send it 0 to 19, then throw; return what comes out. (An IndentationError would come first: see lesson 3.)
+    """Send 0 to 19, then throw; return the value that comes out. (For a missing indentation, see lesson 3.)
 
-    Before Python 3.12 it was also written throw(RuntimeError, "the end"); that form is deprecated: throw an exception.
+    The old form, throw(RuntimeError, "the end"), is deprecated since Python 3.12. Throw an exception object instead.
     """
     next(coroutine)
     for number in range(20):
@@ -36,15 +38,15 @@ def ask_for_the_total(coroutine):
     return coroutine.throw(RuntimeError("the end"))
 
 
-def and_then():
-    """The `yield` after the exception is a stop as any other: one more step, and the coroutine has ended."""
+def throw_and_continue():
+    """Throw, then continue: the `yield` after the exception is like any other, and after one more step it ends."""
     coroutine = sum_coroutine()
     print(f"  throw -> {ask_for_the_total(coroutine)}")
     print(f"  next  -> {next(coroutine, 'StopIteration')}")
 
 
 def sum_without_a_beginning():
-    """Forget `total = 0`. That `total` is assigned to makes it a local name, which has no value yet."""
+    """Forget `total = 0`: the assignment below makes `total` a local variable, and it has no value yet."""
     try:
         while True:
             number = yield
@@ -54,28 +56,28 @@ def sum_without_a_beginning():
 
 
 def number_coroutine():
-    """Print each number that is sent in. No RuntimeError is expected here."""
+    """Print each number that is sent in. This coroutine does not catch RuntimeError."""
     while True:
         print(f" {(yield)}", end="")
 
 
 def make_each_mistake():
-    """What comes out, if not the total."""
+    """Show what comes out instead of the total."""
     try:
         ask_for_the_total(sum_without_a_beginning())
-    except UnboundLocalError as error:  # at the first `send`: it is no RuntimeError, and so nobody in there takes it
-        print(f"  no beginning: {error}")
+    except UnboundLocalError as error:  # raised at the first `send`; the coroutine catches RuntimeError only
+        print(f"  no initial total: {error}")
     coroutine = number_coroutine()  # where sum_coroutine() was meant
     print(" ", end="")
     try:
         ask_for_the_total(coroutine)
     except RuntimeError as error:
-        print(f"\n  the wrong coroutine: it has no total, and {error!r} comes back from `throw`")
-        print(f"  it has ended by that: next -> {next(coroutine, 'StopIteration')}")
+        print(f"\n  the wrong coroutine: no total, and `throw` raises {error!r}")
+        print(f"  the exception has ended it: next -> {next(coroutine, 'StopIteration')}")
 
 
 def patient():
-    """Add up what is sent in, and go on after an exception: the `try` is inside of the loop."""
+    """Add up the numbers that are sent in, and go on after an exception: the `try` is inside the loop."""
     total = 0
     while True:
         try:
@@ -85,7 +87,7 @@ def patient():
 
 
 def go_on():
-    """`throw` returns what the next `yield` gives, as `send` does."""
+    """Throw between two sends: `throw` returns the value of the next `yield`, as `send` does."""
     coroutine = patient()
     print(f"  next  -> {next(coroutine)}")
     print(f"  send  -> {coroutine.send(5)}")
@@ -94,69 +96,70 @@ def go_on():
 
 
 def by_hand():
-    """Be the one who throws."""
-    print("A total for an exception:")
-    and_then()
+    """Call `throw` ourselves."""
+    print("An exception goes in, the total comes out:")
+    throw_and_continue()
     print("Two mistakes:")
     make_each_mistake()
-    print("An exception that is not the end:")
+    print("An exception after which the coroutine goes on:")
     go_on()
 
 
-# The same as tasks. What a syscall raises is thrown into the task that has asked for it.
+# The same as tasks. The exception of a syscall is thrown into the task that has yielded the syscall.
 
 
 def sum_task(numbers):
-    """Add up what comes by a queue until that is closed, which is told by an exception; return the total."""
+    """Add up the numbers from a queue until ClosedError says that the queue is closed; return the total."""
     total = 0
     try:
         while True:
             total += yield numbers.get()
     except ClosedError as error:
-        print(f"  told: {error}")
+        print(f"  received: {error}")
         return total
 
 
 class Throws(Watcher):
-    """Say when a turn is a call of `throw`, not of `send`."""
+    """Print when a turn is a call of `throw`, not of `send`."""
 
     def turn(self, task):
         if task.step == task.throw_in:
-            print(f"  the kernel calls {task.name}.throw({type(task.value[0]).__name__})")
+            print(f"  the kernel calls {task.name}.throw({type(task.sent[0]).__name__})")
 
 
 def impatient():
-    """Wait for what never comes, for two seconds: one exception is thrown in, and another leaves the `with`."""
+    """Wait with a timeout of two seconds: Cancelled is thrown in, and TimedOut leaves the `with` block."""
     with (yield Timeout(2)):
         yield Sleep(60)
 
 
 def main():
-    """Have ClosedError thrown into a task that waits; then be thrown the failure of another one."""
+    """Close a queue for which a task waits; then join a task that fails."""
     numbers = Queue(name="of numbers")
     task = yield Spawn(sum_task(numbers))
     for number in range(20):
         yield numbers.put(number)
-    yield  # the last one is on its way
+    yield  # give the task a turn to receive the last number
     numbers.close()
     print(f"  the total is {(yield Join(task))}")
-    task = yield Spawn(impatient(), keep=True)  # keep: its failure waits for our Join
+    task = yield Spawn(impatient(), keep=True)  # keep: the failure is kept for our Join
     try:
         yield Join(task)
     except TimedOut as error:
-        print(f"  told: {error}")
+        print(f"  received: {error}")
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # for --help
     by_hand()
-    print("Tasks, and the kernel that throws:")
+    print("Tasks, and the kernel that calls throw:")
     run(main(), clock=VirtualClock(), watch=[Throws()])
 
-# Exercises (how to have them checked: see the end of lesson1_send.py).
+# Exercises (the end of lesson1_send.py says how to check them).
 #
-# 1. lesson4_exercise1(): a sum_coroutine that gives the total for each number, as in lesson 2, and begins again from 0
-#    when a ValueError is thrown in: `throw` then returns 0. Any other exception ends it.
-# 2. lesson4_exercise2(make, attempts): a task that yields the syscall which `make()` returns, and returns the answer.
-#    On an OSError it tries again, with a new one, `attempts` times in all; the last OSError is raised.
-# 3. lesson4_exercise3(*bodies): the scheduler of lesson 2 (`take_turns`), which throws what a request raises into the
-#    body that has made it. The body's next request, if it goes on, is dealt with as any other.
+# 1. lesson4_exercise1(): a sum_coroutine that yields the total for each number, as in lesson 2, and starts again from
+#    0 when a ValueError is thrown in; `throw` then returns 0. Any other exception ends it.
+# 2. lesson4_exercise2(make, attempts): a task that yields the syscall that `make()` returns, and returns its answer.
+#    After an OSError it tries again with a new syscall, at most `attempts` times in all; the last OSError is raised.
+# 3. lesson4_exercise3(*bodies): the scheduler of lesson 2 (`take_turns`). If a request raises an exception, throw it
+#    into the body that has yielded the request. If the body then yields another request, handle it like any other.

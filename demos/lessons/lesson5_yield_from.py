@@ -1,12 +1,14 @@
-"""Lesson 5, coroutines in coroutines: `yield from` passes everything on to another one, and returns what that returns.
+"""Lesson 5, coroutines in coroutines: `yield from` runs another coroutine and returns its return value.
 
-Shows: a sum that one coroutine makes for another; what `yield from` is, written out; that `throw` and `close` reach
-the innermost one, too; the `from` that was forgotten. Then tasks: `yield from` for what has to be done first,
-Spawn and Join for what can go on beside.
+Shows: a coroutine that computes a sum for another one; `yield from` written out by hand; `throw` and `close`, which
+reach the innermost coroutine, too; a forgotten `from`. Then tasks: `yield from` waits for the result of a function,
+Spawn and Join let functions run concurrently.
 
 Run it:    python demos/lessons/lesson5_yield_from.py
 Watch it:  minisched run --trace demos/lessons/lesson5_yield_from.py
 """
+
+from argparse import ArgumentParser
 
 from minisched import Join, Now, Queue, Sleep, Spawn, SyscallError, run
 from minisched.testing import VirtualClock
@@ -15,7 +17,7 @@ from minisched.testing import VirtualClock
 
 
 def accumulate():
-    """Add up what is sent in until that is None; return the total."""
+    """Add up the numbers that are sent in, until None is sent; return the total."""
     total = 0
     while (number := (yield)) is not None:
         total += number
@@ -23,25 +25,25 @@ def accumulate():
 
 
 def sum_coroutine():
-    """Print one total after the other. It never sees a number: `yield from` lets them through to `accumulate`."""
+    """Print one total after the other. The numbers go past this function: `yield from` sends them to `accumulate`."""
     while True:
         total = yield from accumulate()
         print(f"  the total is {total}")
 
 
 def sum_written_out():
-    """Do the same without `yield from`: what that does, but for `throw` and `close`, which it passes on as well.
+    """Do the same without `yield from`. (This version passes on `send` only, not `throw` and `close`.)
 
-    In full it is some forty lines: PEP 380 (Greg Ewing, 2009) has them.
+    PEP 380 (Greg Ewing, 2009) has the whole expansion, about forty lines.
     """
     while True:
         inner = accumulate()
-        given = next(inner)
+        yielded = next(inner)
         while True:
-            sent = yield given
+            sent = yield yielded
             try:
-                given = inner.send(sent)
-            except StopIteration as stop:  # it has returned, and this is how one is told of what
+                yielded = inner.send(sent)
+            except StopIteration as stop:  # the inner coroutine has returned; the exception holds its return value
                 total = stop.value
                 break
         print(f"  the total is {total}")
@@ -57,7 +59,7 @@ def feed(coroutine):
 
 
 def innermost():
-    """Say what comes in."""
+    """Print the exception that comes in, and a line at the end."""
     try:
         yield
     except ValueError as error:
@@ -68,28 +70,28 @@ def innermost():
 
 
 def outermost():
-    """Pass everything on."""
+    """Pass everything on to `innermost`."""
     yield from innermost()
 
 
 def reach_the_innermost():
-    """What is done to the outer one is done to the one within."""
+    """Throw into the outer coroutine and close it: both reach the inner one."""
     coroutine = outermost()
     next(coroutine)
-    coroutine.throw(ValueError("thrown into the outer one"))
+    coroutine.throw(ValueError("thrown into the outer coroutine"))
     coroutine.close()
 
 
 def forgetful():
-    """Forget the `from`: the generator itself comes out, and nobody runs it."""
+    """Forget the `from`: the generator object itself comes out, and nothing runs it."""
     total = yield accumulate()
-    print(f"  and the total is {total!r}")
+    print(f"  the total is {total!r}")
 
 
 def forget_from():
-    """Whatever is sent in at that `yield` is then taken for the total."""
+    """Show the effect of a forgotten `from`: the next value that is sent in becomes the total."""
     coroutine = forgetful()
-    print(f"  out comes a {type(next(coroutine)).__name__}")
+    print(f"  next returns a {type(next(coroutine)).__name__} object")
     try:
         coroutine.send(1)
     except StopIteration:
@@ -97,22 +99,22 @@ def forget_from():
 
 
 def by_hand():
-    """Be the one who sends, far outside."""
+    """Call `send` on the outermost coroutine."""
     print("Two sums by `yield from`:")
     feed(sum_coroutine())
-    print("The same, written out:")
+    print("The same without `yield from`:")
     feed(sum_written_out())
-    print("An exception and an end, from far outside:")
+    print("An exception and a close from outside:")
     reach_the_innermost()
     print("Without `from`:")
     forget_from()
 
 
-# The same as tasks. The kernel has the outermost generator alone: syscalls come out through all that are between.
+# The same as tasks. The kernel sees the outermost generator only; syscalls pass through all generators in between.
 
 
 def accumulate_task(numbers):
-    """Add up what comes by a queue until that is None; return the total. A function as any other: others call it."""
+    """Add up the numbers from a queue until None comes; return the total. Tasks call this with `yield from`."""
     total = 0
     while (number := (yield numbers.get())) is not None:
         total += number
@@ -126,33 +128,33 @@ def sum_task(numbers):
 
 
 def count_slowly(most):
-    """Return a sum for which something has to be waited for."""
-    yield from Sleep(most / 10)  # a syscall passes itself on to whoever writes `yield from`, or `await`
+    """Return a sum after a wait."""
+    yield from Sleep(most / 10)  # a syscall can be yielded, yielded from, or awaited
     return sum(range(1, most + 1))
 
 
-def first_one_then_the_other():
-    """Wait where it stands: a call, as of a function."""
+def one_after_the_other():
+    """Call two functions, one after the other."""
     return (yield from count_slowly(10)), (yield from count_slowly(20))
 
 
 def both_at_once():
-    """Let two tasks wait, and then ask what they have returned."""
-    one, other = (yield Spawn(count_slowly(10))), (yield Spawn(count_slowly(20)))
-    return (yield Join(one)), (yield Join(other))
+    """Run both functions as tasks, then join them for their results."""
+    first, second = (yield Spawn(count_slowly(10))), (yield Spawn(count_slowly(20)))
+    return (yield Join(first)), (yield Join(second))
 
 
 def main():
-    """Feed a task; do two things one after the other, then at once; forget the `from`."""
+    """Feed a task; call two functions one after the other, then at once; forget a `from`."""
     numbers = Queue()
     task = yield Spawn(sum_task(numbers))
     for number in (*range(1, 11), None, *range(1, 101), None):
         yield numbers.put(number)
     yield Join(task)
-    for way in (first_one_then_the_other, both_at_once):
-        begun = yield Now()
-        totals = yield from way()
-        print(f"  {way.__name__}: {totals} after {(yield Now()) - begun:.0f} s")
+    for function in (one_after_the_other, both_at_once):
+        start = yield Now()
+        totals = yield from function()
+        print(f"  {function.__name__}: {totals} after {(yield Now()) - start:.0f} s")
     try:
         yield accumulate_task(numbers)
     except SyscallError as error:
@@ -160,16 +162,17 @@ def main():
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # for --help
     by_hand()
     print("Tasks:")
     run(main(), clock=VirtualClock())
 
-# Exercises (how to have them checked: see the end of lesson1_send.py).
+# Exercises (the end of lesson1_send.py says how to check them).
 #
-# 1. lesson5_exercise1(): a coroutine that uses `accumulate` twice, and returns both totals as a pair.
-# 2. lesson5_exercise2(inner): `yield from inner`, written out for `next`, `send` and `throw`, with its return value.
-#    (An exception that is thrown in reaches `inner`; what `inner` gives then comes out of `throw`.)
-# 3. lesson5_exercise3(tree): a tree is a list of numbers and trees. Give each number in it, in order, and return how
-#    many there were.
-# 4. lesson5_exercise4(bodies): a task that runs each of the generators as a task of its own, all at once, and returns
-#    the list of what they have returned, in the order of `bodies`.
+# 1. lesson5_exercise1(): a coroutine that uses `accumulate` twice and returns both totals as a pair.
+# 2. lesson5_exercise2(inner): do the same as `yield from inner`, but without `yield from`: for `next`, `send`, `throw`
+#    and the return value. (An exception that is thrown in reaches `inner`; `throw` then returns what `inner` yields.)
+# 3. lesson5_exercise3(tree): a tree is a list of numbers and trees. Yield each number in it, in order, and return how
+#    many numbers there were.
+# 4. lesson5_exercise4(bodies): a task that runs all the generators at once, each as a task of its own, and returns the
+#    list of their return values, in the order of `bodies`.

@@ -1,20 +1,22 @@
-"""Lesson 6, the value at the end: `return total`, and why it is not `raise StopIteration(total)`.
+"""Lesson 6, the value at the end: write `return total`, not `raise StopIteration(total)`.
 
-Shows: that this has been a RuntimeError since Python 3.7; what went wrong before, without a word; that `return` is
-what makes the StopIteration, with the value in it; how to end where an inner `next` finds nothing more. Then tasks:
-the kernel takes a StopIteration for the end, and its value for the result.
+Shows: raising StopIteration in a generator has been a RuntimeError since Python 3.7; before that, it could hide a bug.
+`return` is the way to raise StopIteration with a value. A generator whose inner `next` may lack an item catches
+StopIteration and returns. Then tasks: the kernel catches StopIteration, and its value is the task's result.
 
 Run it:    python demos/lessons/lesson6_return.py
 Watch it:  minisched run --trace demos/lessons/lesson6_return.py
 """
+
+from argparse import ArgumentParser
 
 from minisched import InThread, Join, Queue, Spawn, run
 
 # By hand.
 
 
-def accumulate_as_before():
-    """Add up what is sent in until that is None; then raise what `return` would raise: so it was written once."""
+def old_accumulate():
+    """Add up the numbers that are sent in, until None is sent; then raise StopIteration, as in old Python code."""
     total = 0
     while (number := (yield)) is not None:
         total += number
@@ -22,7 +24,7 @@ def accumulate_as_before():
 
 
 def accumulate():
-    """Add up what is sent in until that is None; return the total."""
+    """Add up the numbers that are sent in, until None is sent; return the total."""
     total = 0
     while (number := (yield)) is not None:
         total += number
@@ -45,15 +47,15 @@ def feed(coroutine):
 
 
 def raise_stop_iteration():
-    """A StopIteration that would leave a generator's body becomes a RuntimeError there, with the first as its cause."""
+    """Show that a StopIteration that leaves a generator's body becomes a RuntimeError with the first as its cause."""
     try:
-        feed(sum_coroutine(accumulate_as_before))
+        feed(sum_coroutine(old_accumulate))
     except RuntimeError as error:
         print(f"  {error!r}, because of {error.__cause__!r}")
 
 
 class Pairs:
-    """Items two by two, by an iterator without `yield`: it is `__next__` that raises StopIteration at the end."""
+    """Pairs of items, from an iterator without `yield`: its `__next__` raises StopIteration at the end."""
 
     def __init__(self, items):
         self.items = iter(items)
@@ -62,31 +64,32 @@ class Pairs:
         return self
 
     def __next__(self):
-        return next(self.items), next(self.items)  # if only the second one finds nothing, the first is lost
+        return next(self.items), next(self.items)  # if the second `next` has no item, the first item is lost
 
 
 def pairs(items):
-    """The same with `yield`, and the same fault: its StopIteration comes out of `next`, and was not meant as an end."""
+    """Yield pairs of items, with the same bug: an inner `next` raises StopIteration by accident."""
     items = iter(items)
     while True:
         yield next(items), next(items)
 
 
-def see_why():
-    """Until Python 3.6 both ended like the first: PEP 479 (Chris Angelico and Guido van Rossum, 2014) is the reason.
+def show_the_reason():
+    """Lose an item in two ways. PEP 479 (Chris Angelico and Guido van Rossum, 2014) has the reason for the change.
 
-    An inner `next` with nothing to give is an error that was not thought of. In a generator it looked like an end.
+    An inner `next` without an item is an unexpected error. Up to Python 3.6 it looked like the normal end of the
+    generator, so both versions behaved like the class.
     """
-    print(f"  by a class:    {list(Pairs('abcde'))}, and where is the e?")
-    found = []
+    print(f"  a class:             {list(Pairs('abcde'))}; the e is lost")
+    items = []
     try:
-        found.extend(pairs("abcde"))
+        items.extend(pairs("abcde"))
     except RuntimeError as error:
-        print(f"  by `yield`:    {found}, then {error!r}")
+        print(f"  a generator:         {items}, then {type(error).__name__}")
 
 
 def whole_pairs(items):
-    """Say what shall be done where there is no second one: here, to end, by `return`."""
+    """Yield pairs of items, and handle a missing second item: end with `return`."""
     items = iter(items)
     for first in items:
         try:
@@ -97,26 +100,26 @@ def whole_pairs(items):
         yield first, second
 
 
-def see_what_return_does():
-    """`return total` ends a generator, and Python raises StopIteration(total) where `next` or `send` was called."""
+def show_return():
+    """Show that `return total` ends a generator, and that Python then raises StopIteration(total) in `send`."""
     coroutine = accumulate()
     next(coroutine)
     coroutine.send(55)
     try:
         coroutine.send(None)
     except StopIteration as stop:
-        print(f"  out comes {stop!r}, its value is {stop.value}")
+        print(f"  send raises {stop!r}, its value is {stop.value}")
 
 
 def by_hand():
-    """Be the one who is told of the end."""
+    """Catch the StopIteration ourselves."""
     print("raise StopIteration(total):")
     raise_stop_iteration()
-    print("Five letters, two by two:")
-    see_why()
-    print(f"  by `return`:   {list(whole_pairs('abcde'))}")
+    print("Five letters in pairs:")
+    show_the_reason()
+    print(f"  the fixed generator: {list(whole_pairs('abcde'))}")
     print("return total:")
-    see_what_return_does()
+    show_return()
     feed(sum_coroutine(accumulate))
 
 
@@ -124,27 +127,27 @@ def by_hand():
 
 
 def accumulate_task(numbers):
-    """Add up what comes by a queue until that is None; return the total, which is the task's result."""
+    """Add up the numbers from a queue until None comes; return the total, which is the task's result."""
     total = 0
     while (number := (yield numbers.get())) is not None:
         total += number
     return total
 
 
-def task_as_before():
-    """End as one did before."""
+def old_task():
+    """End as in old Python code."""
     yield
     raise StopIteration(55)
 
 
 def main():
-    """Join tasks that end in either way. What a thread raises is thrown into a task: a StopIteration must not be."""
+    """Join tasks that end in both ways; a StopIteration from a thread becomes a RuntimeError, too."""
     numbers = Queue()
     task = yield Spawn(accumulate_task(numbers))
     for number in (*range(1, 101), None):
         yield numbers.put(number)
     print(f"  Join -> {(yield Join(task))}")
-    task = yield Spawn(task_as_before(), keep=True)
+    task = yield Spawn(old_task(), keep=True)
     for call in (Join(task), InThread(next, iter(()))):
         try:
             yield call
@@ -153,14 +156,15 @@ def main():
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # for --help
     by_hand()
     print("Tasks:")
     run(main())
 
-# Exercises (how to have them checked: see the end of lesson1_send.py).
+# Exercises (the end of lesson1_send.py says how to check them).
 #
-# 1. lesson6_exercise1(items): a generator that gives the items two by two, and raises ValueError if one is left over.
-# 2. lesson6_exercise2(generator): run a generator to its end (what it yields is dropped), and return what it returns.
-# 3. lesson6_exercise3(items, default): a coroutine. For each number that is sent in, it gives that many items, as a
-#    list; where there are not enough, it fills up with `default`, gives that list, and then returns how many items
-#    there have been.
+# 1. lesson6_exercise1(items): a generator that yields the items in pairs, and raises ValueError if one is left over.
+# 2. lesson6_exercise2(generator): run a generator to its end, ignore the values it yields, and return its return value.
+# 3. lesson6_exercise3(items, default): a coroutine. For each number that is sent in, it yields a list of that many
+#    items. If too few items are left, it fills the list with `default`, yields it, and then returns how many items
+#    there were in all.

@@ -1,25 +1,26 @@
-"""Lesson 8, long work in pieces: a server and its clients in one program, and nobody waits for who is slow.
+"""Lesson 8, long work in pieces: a server and its clients in one program, where a slow client delays nobody.
 
-Shows: a coroutine that takes bytes and gives bytes, and knows no socket; an event loop of a dozen lines, whose tasks
-yield the socket that they wait for; then the same by Listen, Accept, Connect, Read and Write, with a client that
-stops in the middle of a number while another is served.
+Shows: a protocol as a coroutine that receives bytes and yields bytes, without a socket; an event loop of a dozen
+lines, whose tasks yield the socket that they wait for; then the same with Listen, Accept, Connect, Read and Write,
+and a client that stops in the middle of a number while another client is served.
 
 Run it:    python demos/lessons/lesson8_network.py
 Watch it:  minisched run --trace demos/lessons/lesson8_network.py
 """
 
+from argparse import ArgumentParser
 from select import select
 from socket import socketpair
 
 from minisched import Accept, Connect, Event, Listen, Read, Spawn, Write, gather, run
 
-CHUNK = 4096  # bytes, at most, of one read
+MAX_READ_BYTES = 4096
 
 
 def adding():
-    """Lesson 2 again: for bytes that are numbers on lines, give the total after each, on a line, too.
+    """Receive lines with a number each, and yield a line with the total for each of them, as in lesson 2.
 
-    The bytes come as the network brings them: half a line, or three. What is not whole yet is kept.
+    The network may deliver half a line at a time, or three lines. An incomplete line is kept until the rest arrives.
     """
     total, rest, answer = 0, b"", b""
     while True:
@@ -31,12 +32,12 @@ def adding():
             answer += b"%d\n" % total
 
 
-# By hand: tasks that yield the socket they want to read, and are sent what came. (What they send is so short that
-# it always finds room; otherwise they would have to wait for that, too.)
+# By hand: tasks yield the socket that they want to read, and receive the bytes. (Their messages are short and always
+# fit into the socket's buffer; a task with long messages would have to wait for that, too.)
 
 
 def serve_one(conn):
-    """Answer one client until it has no more."""
+    """Answer one client until it closes the connection."""
     adder = adding()
     next(adder)
     while data := (yield conn):
@@ -44,7 +45,7 @@ def serve_one(conn):
 
 
 def ask(name, conn, numbers):
-    """Send number after number, each when the one before has been answered."""
+    """Send the numbers one by one, and wait for the answer to each."""
     for number in numbers:
         conn.sendall(b"%d\n" % number)
         total = yield conn
@@ -52,25 +53,25 @@ def ask(name, conn, numbers):
 
 
 def event_loop(*bodies):
-    """Wait for all sockets at once; send what came to whoever waits for it; close the socket of one that has ended."""
+    """Wait for all sockets at once; send received bytes to the waiting body; close the socket of a body that ends."""
     waiting = {next(body): body for body in bodies}
     while waiting:
         readable, _, _ = select(list(waiting), [], [])
         for conn in readable:
             body = waiting.pop(conn)
             try:
-                waiting[body.send(conn.recv(CHUNK))] = body
+                waiting[body.send(conn.recv(MAX_READ_BYTES))] = body
             except StopIteration:
                 conn.close()
 
 
 def by_hand():
-    """Two clients and what serves them: four tasks in one loop. A pair of sockets is a network for two."""
+    """Run two clients and two server tasks in one loop; a pair of sockets is a network of two."""
     print("An event loop of a dozen lines:")
     bodies = []
     for name, numbers in (("Ada", (1, 2, 3)), ("Grace", (10, 20))):
-        here, there = socketpair()
-        bodies += [serve_one(there), ask(name, here, numbers)]
+        near, far = socketpair()
+        bodies += [serve_one(far), ask(name, near, numbers)]
     event_loop(*bodies)
 
 
@@ -78,9 +79,9 @@ def by_hand():
 
 
 def server(listener):
-    """Accept whoever comes, and serve each in a task of its own.
+    """Accept connections, and serve each of them in a task of its own.
 
-    `serve` does that, and what a server needs besides: bounds, a log of failures, an end in two steps.
+    `serve` does the same and adds limits, a log of failures, and a graceful shutdown.
     """
     with listener:
         while True:
@@ -89,64 +90,66 @@ def server(listener):
 
 
 def add_for(conn):
-    """Answer one client until it has no more."""
+    """Answer one client until it closes the connection."""
     adder = adding()
     next(adder)
     with conn:
-        while data := (yield Read(conn, CHUNK)):
+        while data := (yield Read(conn, MAX_READ_BYTES)):
             yield Write(conn, adder.send(data))
 
 
 def answer(conn):
-    """Read up to the end of a line; return the number on it. (There is one answer at a time.)"""
+    """Read one line; return the number on it. (There is only one answer at a time.)"""
     line = b""
     while not line.endswith(b"\n"):
-        data = yield Read(conn, CHUNK)
+        data = yield Read(conn, MAX_READ_BYTES)
         if not data:
-            raise ConnectionError("the server has gone")
+            raise ConnectionError("the server has closed the connection")
         line += data
     return int(line)
 
 
-def quick(address, slow_has_begun, quick_is_done):
-    """Send 1, 2 and 3, while somebody else is in the middle of a number."""
-    yield slow_has_begun.wait()
+def quick(address, slow_has_started, quick_has_finished):
+    """Send 1, 2 and 3, while the slow client is in the middle of a number."""
+    yield slow_has_started.wait()
     with (yield Connect(address)) as conn:
         for number in (1, 2, 3):
             yield Write(conn, b"%d\n" % number)
-            print(f"  the quick one sent {number}, the total is {(yield from answer(conn))}")
-    quick_is_done.set()
+            print(f"  the quick client sent {number}, the total is {(yield from answer(conn))}")
+    quick_has_finished.set()
 
 
-def slow(address, slow_has_begun, quick_is_done):
-    """Send half a number, and the rest when the quick one has gone home."""
+def slow(address, slow_has_started, quick_has_finished):
+    """Send half a number, and the rest after the quick client has finished."""
     with (yield Connect(address)) as conn:
         yield Write(conn, b"10")
-        print("  the slow one sent the beginning of a number")
-        slow_has_begun.set()
-        yield quick_is_done.wait()
+        print("  the slow client sent the first half of a number")
+        slow_has_started.set()
+        yield quick_has_finished.wait()
         yield Write(conn, b"00\n")
-        print(f"  the slow one sent its end, the total is {(yield from answer(conn))}")
+        print(f"  the slow client sent the second half, the total is {(yield from answer(conn))}")
 
 
 def main():
-    """Serve on a free port of this machine; let both clients come."""
+    """Serve on a free port of this machine, and run both clients."""
     listener = yield Listen(("127.0.0.1", 0))
-    yield Spawn(server(listener), daemon=True)  # it would serve for ever: it is ended when main is
+    yield Spawn(server(listener), daemon=True)  # the server is endless; a daemon is cancelled when main ends
     events = Event(), Event()
     yield from gather(quick(listener.address, *events), slow(listener.address, *events))
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # for --help
     by_hand()
     print("Tasks:")
     run(main())
 
-# Exercises (how to have them checked: see the end of lesson1_send.py).
+# Exercises (the end of lesson1_send.py says how to check them).
 #
-# 1. lesson8_exercise1(): a coroutine that takes bytes and gives bytes, as `adding` does: for each whole line, that line
-#    in capitals.
-# 2. lesson8_exercise2(conn, lines): a task that sends each of `lines` (they come without b"\n") over a connection, and
-#    waits for its answer, a line as well, which may come in pieces; it returns the list of answers, without b"\n".
-# 3. lesson8_exercise3(conn, seconds): a task that sends back what comes on a connection, until the other side closes
-#    it, or nothing has come for so many seconds; it returns how many bytes that were. The connection stays open.
+# 1. lesson8_exercise1(): a coroutine that receives bytes and yields bytes, as `adding` does: for each complete line, it
+#    yields that line in capitals.
+# 2. lesson8_exercise2(conn, lines): a task that sends each of `lines` (given without b"\n") over a connection, and
+#    waits for its answer, also a line, which may come in pieces. It returns the list of answers, without b"\n".
+# 3. lesson8_exercise3(conn, seconds): a task that sends back all bytes that it receives from a connection, until the
+#    peer closes it or no bytes have come for `seconds` seconds. It returns the number of bytes. It does not close the
+#    connection.

@@ -1,11 +1,12 @@
-"""Solutions of the exercises that the lessons end with, one function for each.
+"""Solutions of the exercises of the lessons, one function for each.
 
-Shows: one way of doing each of them. Try it yourself first: checks.py says whether yours is right, too.
+Shows: one possible solution of each exercise. Try to write your own first; checks.py says whether it is right.
 
-Run it:    python demos/lessons/solutions.py    (it checks all of them)
+Run it:    python demos/lessons/solutions.py    (this checks all of them)
 """
 
 import sys
+from argparse import ArgumentParser
 from collections import deque
 from contextlib import contextmanager
 from functools import wraps
@@ -27,26 +28,26 @@ def lesson1_exercise1(evens):
 
 
 def lesson1_exercise2(function):
-    """Make coroutines that have begun already (David Beazley, "A Curious Course on Coroutines", 2009)."""
+    """Return a function that starts its coroutines (David Beazley, "A Curious Course on Coroutines", 2009)."""
 
     @wraps(function)
-    def begun(*args, **keywords):
+    def start(*args, **keywords):
         coroutine = function(*args, **keywords)
         next(coroutine)
         return coroutine
 
-    return begun
+    return start
 
 
 def lesson1_exercise3(coroutines, values):
-    """Send each value to all that are left."""
-    left = [coroutine for coroutine in coroutines if goes_on(coroutine, None)]
+    """Send each value to the coroutines that are still alive."""
+    alive = [coroutine for coroutine in coroutines if survives(coroutine, None)]
     for value in values:
-        left = [coroutine for coroutine in left if goes_on(coroutine, value)]
+        alive = [coroutine for coroutine in alive if survives(coroutine, value)]
 
 
-def goes_on(coroutine, value):
-    """Send a value; return whether there is a `yield` for the next one."""
+def survives(coroutine, value):
+    """Send a value; return whether the coroutine waits for another one."""
     try:
         coroutine.send(value)
     except StopIteration:
@@ -55,7 +56,7 @@ def goes_on(coroutine, value):
 
 
 def lesson2_exercise1():
-    """Give the mean."""
+    """Yield the mean."""
     mean, count, total = None, 0, 0
     while True:
         total += yield mean
@@ -64,14 +65,14 @@ def lesson2_exercise1():
 
 
 def lesson2_exercise2():
-    """Give what came the time before. What stands to the right of `=` is looked at from left to right."""
+    """Yield the value before the latest. Python evaluates the right side of `=` from left to right."""
     before = latest = None
     while True:
         before, latest = latest, (yield before)
 
 
 def lesson2_exercise3(calls):
-    """Ask one after the other."""
+    """Yield one syscall after the other."""
     answers = []
     for call in calls:
         answers.append((yield call))
@@ -79,7 +80,7 @@ def lesson2_exercise3(calls):
 
 
 def lesson3_exercise1(log):
-    """Tell a close from an exception: a `finally` could not."""
+    """Handle GeneratorExit only: a `finally` would run after other exceptions, too."""
     try:
         while True:
             log.append((yield))
@@ -90,7 +91,7 @@ def lesson3_exercise1(log):
 
 @contextmanager
 def lesson3_exercise2(coroutine):
-    """Begin, and close in the end. (This is a generator itself: its `yield` is the block.)"""
+    """Start the coroutine, and close it at the end. (This function is a generator itself: its `yield` is the block.)"""
     next(coroutine)
     try:
         yield coroutine
@@ -99,7 +100,7 @@ def lesson3_exercise2(coroutine):
 
 
 def lesson3_exercise3(log):
-    """Wait in the cleanup, too."""
+    """Wait in the cleanup, under a Shield."""
     try:
         yield Sleep(inf)
     except Cancelled:
@@ -110,7 +111,7 @@ def lesson3_exercise3(log):
 
 
 def lesson4_exercise1():
-    """Begin again from 0 after a ValueError."""
+    """Start again from 0 after a ValueError."""
     total = 0
     while True:
         try:
@@ -120,7 +121,7 @@ def lesson4_exercise1():
 
 
 def lesson4_exercise2(make, attempts):
-    """Try again, but for the last time."""
+    """Catch the OSErrors of all attempts but the last."""
     for _ in range(attempts - 1):
         try:
             return (yield make())
@@ -130,7 +131,7 @@ def lesson4_exercise2(make, attempts):
 
 
 def lesson4_exercise3(*bodies):
-    """Keep for each body what its next turn is, `send` or `throw`. The kernel does so, too: see `step` in tree.py."""
+    """Store the next step of each body, `send` or `throw`, in the queue. minisched's kernel does the same."""
     ready = deque((body, body.send, None) for body in bodies)
     while ready:
         body, step, value = ready.popleft()
@@ -150,21 +151,21 @@ def lesson5_exercise1():
 
 
 def lesson5_exercise2(inner):
-    """Pass on what comes in, by the same door."""
+    """Pass on each value with `send`, each exception with `throw`."""
     step, value = inner.send, None
     while True:
         try:
-            given = step(value)
+            yielded = step(value)
         except StopIteration as stop:
             return stop.value
         try:
-            step, value = inner.send, (yield given)
+            step, value = inner.send, (yield yielded)
         except Exception as error:
             step, value = inner.throw, error
 
 
 def lesson5_exercise3(tree):
-    """Give the numbers of a tree within as one's own."""
+    """Yield the numbers of an inner tree with `yield from`, which returns their count."""
     count = 0
     for item in tree:
         if isinstance(item, list):
@@ -176,7 +177,7 @@ def lesson5_exercise3(tree):
 
 
 def lesson5_exercise4(bodies):
-    """Spawn all before the first is joined. (`gather` does this.)"""
+    """Spawn all tasks before joining the first. (`gather` does the same.)"""
     tasks, results = [], []
     for body in bodies:
         tasks.append((yield Spawn(body)))
@@ -186,7 +187,7 @@ def lesson5_exercise4(bodies):
 
 
 def lesson6_exercise1(items):
-    """Say what is missing in words of one's own."""
+    """Raise a ValueError in place of the StopIteration."""
     items = iter(items)
     for first in items:
         try:
@@ -197,7 +198,7 @@ def lesson6_exercise1(items):
 
 
 def lesson6_exercise2(generator):
-    """Go on until StopIteration brings the value."""
+    """Call `next` until StopIteration brings the return value."""
     while True:
         try:
             next(generator)
@@ -206,19 +207,19 @@ def lesson6_exercise2(generator):
 
 
 def lesson6_exercise3(items, default):
-    """Give so many at a time. (`islice` ends early in silence, and raises nothing.)"""
-    items, count, given = iter(items), 0, None
+    """Take as many items as asked for. (`islice` returns fewer items at the end, without an exception.)"""
+    items, count, taken = iter(items), 0, None
     while True:
-        wanted = yield given
-        given = list(islice(items, wanted))
-        count += len(given)
-        if len(given) < wanted:
-            yield given + [default] * (wanted - len(given))
+        wanted = yield taken
+        taken = list(islice(items, wanted))
+        count += len(taken)
+        if len(taken) < wanted:
+            yield taken + [default] * (wanted - len(taken))
             return count
 
 
 def lesson7_exercise1(file, size):
-    """Keep the beginning of a line until its end comes."""
+    """Keep an incomplete line until the rest comes."""
     rest = b""
     while chunk := file.read(size):
         *lines, rest = (rest + chunk).split(b"\n")
@@ -236,7 +237,7 @@ def lesson7_exercise2(source, target, size):
 
 
 def lesson7_exercise3(function, paths):
-    """A thread for each, and a task that waits for it."""
+    """Run a task for each path, which waits for its thread."""
 
     def call(path):
         return (yield InThread(function, path))
@@ -245,7 +246,7 @@ def lesson7_exercise3(function, paths):
 
 
 def lesson8_exercise1():
-    """Answer the lines that are whole."""
+    """Answer complete lines only."""
     rest, answer = b"", b""
     while True:
         rest += yield answer
@@ -254,7 +255,7 @@ def lesson8_exercise1():
 
 
 def lesson8_exercise2(conn, lines):
-    """Read on until the answer is whole."""
+    """Read until the answer is complete."""
     answers = []
     for line in lines:
         yield Write(conn, line + b"\n")
@@ -266,7 +267,7 @@ def lesson8_exercise2(conn, lines):
 
 
 def lesson8_exercise3(conn, seconds):
-    """Limit each wait, not the whole."""
+    """Set a timeout for each read, not for the whole task."""
     count = 0
     while True:
         data = b""
@@ -278,4 +279,5 @@ def lesson8_exercise3(conn, seconds):
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # for --help
     sys.exit(check_all(globals()))

@@ -1,6 +1,6 @@
-"""`python -m demos.policies`: one workload under each policy, as a table and as charts.
+"""`python -m demos.policies`: run one workload under each policy; print a table and charts.
 
-Shows: that there is no best policy, only one that is best at something.
+Shows: no policy is the best for everything.
 
 Run it:    python -m demos.policies [--workload NAME] [--policy NAME] [--seed N] [--plot FILE] [--quiz [--solve]]
 """
@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..console import quiet_end
 from . import quiz, show
 from .machine import simulate
 from .policies import EDF, FIFO, Feedback, Lottery, Priority, Stride
@@ -16,7 +17,7 @@ from .workloads import WORKLOADS
 
 
 def policies(seed):
-    """Return what makes each policy for a list of jobs, by name."""
+    """Return functions that create each policy for a list of jobs, by name."""
     return {
         "FIFO": lambda jobs: FIFO(),
         "priority": lambda jobs: Priority({job.name: job.priority for job in jobs}),
@@ -28,25 +29,27 @@ def policies(seed):
 
 
 def options(arguments):
-    """Return what was asked for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m demos.policies", description="Scheduling policies beside each other."
-    )
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m demos.policies", description="Compare scheduling policies.")
     parser.add_argument("--workload", choices=WORKLOADS, default="mix", help="default: %(default)s")
-    parser.add_argument("--policy", choices=policies(0), help="only this one, and what becomes of each job")
-    parser.add_argument("--seed", type=int, default=1, help="of the lottery, and of the quiz; default: %(default)s")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the charts, as .svg or .png")
-    parser.add_argument("--quiz", action="store_true", help="ask what a policy makes of three jobs")
-    parser.add_argument("--solve", action="store_true", help="answer it")
+    parser.add_argument("--policy", choices=policies(0), help="only this policy, with details of each job")
+    parser.add_argument("--seed", type=int, default=1, help="for the lottery and the quiz; default: %(default)s")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the charts as .svg or .png")
+    parser.add_argument("--quiz", action="store_true", help="ask for answers about a policy and three jobs")
+    parser.add_argument("--solve", action="store_true", help="print the quiz with its answers")
     return parser.parse_args(arguments)
 
 
 def main(arguments=None):
-    """Do what is asked for; return the exit status."""
+    """Run the command; return the exit status."""
     asked = options(arguments)
     makers = policies(asked.seed)
-    if asked.quiz:
-        print(*quiz.ask(makers, asked.policy or "FIFO", asked.seed, asked.solve), sep="\n")
+    if asked.quiz or asked.solve:
+        policy = asked.policy or "FIFO"
+        if asked.solve or sys.stdin is None:
+            print(*quiz.ask(makers, policy, asked.seed, asked.solve), sep="\n")
+        else:
+            quiz.play(makers, policy, asked.seed, sys.stdin, sys.stdin.isatty())
         return 0
     jobs = WORKLOADS[asked.workload]
     chosen = [asked.policy] if asked.policy else list(makers)
@@ -64,8 +67,8 @@ def draw(outcomes, file):
     try:
         show.plot(outcomes, file)
     except ImportError:
-        print("--plot needs matplotlib: pip install 'minisched[bench]'", file=sys.stderr)
-    except (OSError, ValueError) as error:  # a folder that is not there, a format that is none
+        print("--plot needs matplotlib: pip install -e '.[bench]'", file=sys.stderr)
+    except (OSError, ValueError) as error:  # a missing folder, or an unknown format
         print(f"{file}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
     else:
         return 0
@@ -73,4 +76,5 @@ def draw(outcomes, file):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with quiet_end():
+        sys.exit(main())

@@ -1,8 +1,8 @@
-"""A machine to try policies on: one processor, a turn of a job is one unit of time, and I/O takes units without it.
+"""A simulated machine: one processor; a turn of a job takes one unit of time, and I/O takes time without the processor.
 
-Shows: a queue of ready tasks that wraps another. Jobs are tasks from the beginning; the machine holds back those that
-have not arrived yet, or are in I/O, and lets the policy choose among the others. So time is exact: it is counted
-here, in turns, and no clock is asked.
+Shows: a ready queue that wraps another one. All jobs are tasks from the start. The machine keeps back the jobs that
+have not arrived or that are in I/O, and lets the policy choose among the others. Time is exact, because the machine
+counts turns and reads no clock.
 
 Run it:    python -m demos.policies
 """
@@ -15,73 +15,73 @@ from math import inf
 from minisched import JoinAll, Spawn, Syscall, Watcher
 from minisched.testing import run
 
-IDLE = "."  # in the chart: nobody runs
+IDLE = "."  # in the chart: no job runs
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one task does: units of the processor, of I/O, of the processor, and so on; and what policies go by."""
+    """The work of one task, and its properties for the policies."""
 
     name: str
     arrival: int
-    bursts: tuple[int, ...]  # processor, I/O, processor, ...; ends with the processor
+    bursts: tuple[int, ...]  # units of processor, I/O, processor, ...; ends with the processor
     priority: int = 0
     tickets: int = 1
     deadline: float = inf
 
     @property
     def work(self):
-        """Units of the processor."""
+        """Return the units of CPU time."""
         return sum(self.bursts[::2])
 
     @property
     def io(self):
-        """Units of I/O."""
+        """Return the units of I/O."""
         return sum(self.bursts[1::2])
 
 
 @dataclass
 class Outcome:
-    """What became of the jobs under one policy."""
+    """The result of a workload under one policy."""
 
-    chart: list[str] = field(default_factory=list)  # who ran, in each unit of time
+    chart: list[str] = field(default_factory=list)  # the name of the job that ran, for each unit of time
     started: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
 
     def response(self, name):
-        """Units from the arrival to the first turn."""
+        """Return the units from the arrival to the first turn."""
         return self.started[name] - self.jobs[name].arrival
 
     def turnaround(self, name):
-        """Units from the arrival to the end."""
+        """Return the units from the arrival to the end."""
         return self.ended[name] - self.jobs[name].arrival
 
     def waiting(self, name):
-        """Units in which it was ready and did not run."""
+        """Return the units in which the job was ready and did not run."""
         return self.turnaround(name) - self.jobs[name].work - self.jobs[name].io
 
     def late(self):
-        """How many jobs ended after their deadline."""
+        """Return the number of jobs that ended after their deadline."""
         return sum(self.ended[name] > job.deadline for name, job in self.jobs.items())
 
     def switches(self):
-        """How often somebody else ran than before."""
-        ran = [name for name in self.chart if name != IDLE]
-        return sum(one != two for one, two in pairwise(ran))
+        """Return how often the processor changed from one job to another."""
+        names = [name for name in self.chart if name != IDLE]
+        return sum(before != after for before, after in pairwise(names))
 
     def fairness(self):
-        """Jain's index (R. Jain, D. Chiu and W. Hawe, 1984), from 1/n, one has all, to 1, all have the same.
+        """Return Jain's index (R. Jain, D. Chiu and W. Hawe, 1984): 1/n if one job gets all, 1 if all get the same.
 
-        Of what: the share of the processor that a job had while it wanted it (its work over its work and waiting),
-        for each of its tickets.
+        The index compares the jobs' shares per ticket. The share of a job is its work, divided by the sum of its
+        work and its waiting.
         """
         shares = [job.work / (job.work + self.waiting(name)) / job.tickets for name, job in self.jobs.items()]
         return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
 
 
 class IO(Syscall):
-    """Be in I/O for so many units: not ready for that time, without the processor."""
+    """Spend `units` units of time in I/O: not ready, without the processor."""
 
     __slots__ = ("units",)
 
@@ -93,15 +93,15 @@ class IO(Syscall):
 
 
 class Machine(Watcher):
-    """A ready queue around a policy's, with a time; and the watcher that takes notes."""
+    """A ready queue that wraps a policy and counts time, and a watcher that records the ends."""
 
     def __init__(self, policy, jobs):
         self.policy = policy
         self.now = 0
-        self.later = []  # a heap of (when, number, task): not arrived, or in I/O
+        self.later = []  # a heap of (time, number, task): jobs that have not arrived, or are in I/O
         self.numbers = count()
-        self.blocked = {}  # tasks that are about to go there, and for how long
-        self.others = []  # no jobs: they take no time, and come first
+        self.blocked = {}  # tasks that start their I/O after this turn, and its length
+        self.others = []  # tasks that are not jobs: they take no time and run first
         self.outcome = Outcome(jobs={job.name: job for job in jobs})
 
     # The queue.
@@ -111,17 +111,17 @@ class Machine(Watcher):
         if job is None:
             self.others.append(task)
             return
-        self.admit()  # who arrives at the end of this turn comes before the one whose turn it was
-        when = self.now + self.blocked.pop(task, 0)
+        self.admit()  # a job that arrives at the end of this turn is queued before the job that has run
+        time = self.now + self.blocked.pop(task, 0)
         if task.name not in self.outcome.started:
-            when = max(when, job.arrival)
-        if when > self.now:
-            heappush(self.later, (when, next(self.numbers), task))
+            time = max(time, job.arrival)
+        if time > self.now:
+            heappush(self.later, (time, next(self.numbers), task))
         else:
             self.policy.append(task)
 
     def admit(self):
-        """Let the policy have all whose time has come."""
+        """Pass the jobs whose time has come to the policy."""
         while self.later and self.later[0][0] <= self.now:
             self.policy.append(heappop(self.later)[2])
 
@@ -148,7 +148,7 @@ class Machine(Watcher):
         yield from (task for _, _, task in self.later)
 
     def block(self, task, units):
-        """Let a task be in I/O after this turn."""
+        """Start the I/O of a task after this turn."""
         self.blocked[task] = units
 
     # The watcher.
@@ -159,7 +159,7 @@ class Machine(Watcher):
 
 
 def body(job):
-    """Do the work of a job: a turn is a unit, and its end is a yield, a call, or the end of all."""
+    """Do the work of a job. Each turn is one unit; it ends at a yield, a syscall, or the end of the body."""
     for number, units in enumerate(job.bursts):
         if number % 2:
             yield IO(units)
@@ -172,7 +172,7 @@ def simulate(policy, jobs):
     """Run jobs under a policy; return the Outcome."""
     for job in jobs:
         if len(job.bursts) % 2 == 0 or min(job.bursts) < 1:
-            raise ValueError(f"job {job.name} does {job.bursts}: it takes units above 0, the processor first and last")
+            raise ValueError(f"job {job.name} has bursts {job.bursts}: use units above 0, the processor first and last")
     machine = Machine(policy, jobs)
 
     def main():

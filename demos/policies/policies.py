@@ -1,8 +1,8 @@
-"""The policies: each is a queue with `append`, `popleft`, `__len__` and `__iter__`: all that a kernel asks for.
+"""The policies: each is a queue with `append`, `popleft`, `__len__` and `__iter__`, the methods that the kernel needs.
 
-Shows: that a policy is an order. A task is appended when it is spawned, when it is woken, and after each of its turns
-that has not ended or parked it; so a turn is the quantum here. A policy knows tasks by their names (`by_name`), and
-counts time in turns: it needs no clock.
+Shows: a policy is an order of the ready tasks. The kernel appends a task when it is spawned, when it is woken, and
+after each turn in which it neither ended nor parked. So the quantum is one turn. A policy identifies tasks by their
+names (`by_name`) and counts time in turns, without a clock.
 
 Run it:    python -m demos.policies
 """
@@ -15,29 +15,29 @@ from random import Random
 
 
 class FIFO(deque):
-    """First come, first served: round robin, since a task comes again after each turn. O(1). What minisched does.
+    """First in, first out: round robin, since a task is appended again after each turn. O(1). minisched's default.
 
-    Everybody waits for as long as there are others; nobody starves.
+    Each task waits for all tasks before it; no task starves.
     """
 
 
 class Known(dict):
-    """What a policy remembers of tasks that may come again; those that have ended are swept out now and then."""
+    """Data about tasks that may come again. Entries of ended tasks are removed when the size has doubled."""
 
     def __init__(self):
         super().__init__()
-        self.enough = 64
+        self.cleanup_size = 64
 
     def __setitem__(self, task, value):
         super().__setitem__(task, value)
-        if len(self) > self.enough:
-            for ended in [one for one in self if one.state == "done"]:
+        if len(self) > self.cleanup_size:
+            for ended in [task for task in self if task.state == "done"]:
                 del self[ended]
-            self.enough = 2 * len(self) + 64
+            self.cleanup_size = 2 * len(self) + 64
 
 
 class Ordered:
-    """A queue in the order of `key(task)`, the smallest first; of the same, first come, first served. O(log tasks)."""
+    """A queue in the order of `key(task)`: the smallest first, equal keys in FIFO order. O(log tasks)."""
 
     def __init__(self):
         self.heap = []
@@ -45,7 +45,7 @@ class Ordered:
         self.turns = 0  # so far
 
     def key(self, task):
-        """Return where a task comes."""
+        """Return the sort key of a task."""
         raise NotImplementedError
 
     def append(self, task):
@@ -63,11 +63,11 @@ class Ordered:
 
 
 class Priority(Ordered):
-    """The most urgent first, with aging: who has waited for `aging` turns is one more urgent than it was.
+    """The most urgent task first, with aging: the priority of a task improves by one in `aging` turns of waiting.
 
-    `by_name`: priorities, of which 0 is the most urgent. Everybody ages alike, so that the order of two who wait never
-    changes, and where one comes is known when it comes. Without aging (infinite), who is not urgent starves while
-    others are always ready. (Aging, as in the CTSS of MIT and in Linux up to 2.4, is what keeps it from that.)
+    `by_name`: priorities; 0 is the most urgent. All waiting tasks age at the same rate, so the order of two of them
+    never changes, and a task's key is known when it is appended. Without aging (`inf`), a task that is not urgent
+    starves while more urgent ones are ready. (CTSS at MIT and Linux up to 2.4 used aging against that.)
     """
 
     def __init__(self, by_name=(), default=0, aging=16):
@@ -84,8 +84,8 @@ class Priority(Ordered):
 class EDF(Ordered):
     """Earliest deadline first (C. L. Liu and J. W. Layland, 1973).
 
-    `by_name`: deadlines, on any one clock; who has none comes last. Meets all deadlines wherever that can be done on
-    one processor. Where it can't, one late task makes others late.
+    `by_name`: deadlines, all on the same clock; a task without one comes last. EDF meets all deadlines if that is
+    possible on one processor. If it is not, one late task makes others late.
     """
 
     def __init__(self, by_name=()):
@@ -99,18 +99,19 @@ class EDF(Ordered):
 class Stride(Ordered):
     """Shares by tickets, without chance (C. A. Waldspurger and W. E. Weihl, 1995).
 
-    `by_name`: tickets. Each turn costs a task its *stride*, the inverse of its tickets; who has paid least is next. Who
-    comes back begins where the others are: it has saved nothing while it waited. Off by a turn at most, at any time.
+    `by_name`: tickets. Each turn costs a task its *stride*, the inverse of its tickets, and the task that has paid
+    least is next. A task that comes back after a wait starts at the level of the others, without credit for the time
+    that it waited. At any time, a share is off by at most one turn.
     """
 
-    WHOLE = 1 << 20  # the stride of one ticket
+    STRIDE_UNITS = 1 << 20  # of a task with one ticket
 
     def __init__(self, by_name=(), default=1):
         super().__init__()
         self.by_name = dict(by_name)
         self.default = default
         self.paid = Known()
-        self.least = 0  # what the one had paid who was last chosen
+        self.least = 0  # the sum that the latest chosen task had paid
 
     def key(self, task):
         return max(self.paid.get(task, 0), self.least)
@@ -118,15 +119,15 @@ class Stride(Ordered):
     def popleft(self):
         self.least = self.heap[0][0]
         task = super().popleft()
-        self.paid[task] = self.least + self.WHOLE // self.by_name.get(task.name, self.default)
+        self.paid[task] = self.least + self.STRIDE_UNITS // self.by_name.get(task.name, self.default)
         return task
 
 
 class Lottery:
     """Shares by tickets, by chance (C. A. Waldspurger and W. E. Weihl, 1994). O(tasks).
 
-    `by_name`: tickets. Each turn a ticket is drawn of those that are ready: over many turns each has its share, and
-    over few it may have bad luck; who has a ticket never starves.
+    `by_name`: tickets. Each turn, one ticket of the ready tasks is drawn. Over many turns each task gets its share;
+    over a few turns it may have bad luck. A task with a ticket never starves.
     """
 
     def __init__(self, by_name=(), default=1, seed=0):
@@ -140,8 +141,8 @@ class Lottery:
 
     def popleft(self):
         weights = [self.by_name.get(task.name, self.default) for task in self.tasks]
-        (place,) = self.random.choices(range(len(weights)), weights)
-        return self.tasks.pop(place)
+        (index,) = self.random.choices(range(len(weights)), weights)
+        return self.tasks.pop(index)
 
     def __len__(self):
         return len(self.tasks)
@@ -151,12 +152,12 @@ class Lottery:
 
 
 class Feedback:
-    """Multi-level feedback: it learns who is interactive (F. J. Corbato and others, 1962). O(levels).
+    """Multi-level feedback: it learns which tasks are interactive (F. J. Corbato and others, 1962). O(levels).
 
-    The rules are those of OSTEP, chapter 8. The highest level that is not empty is served, round robin. A task begins
-    at the top, and goes down a level when it has used up its `allotment` of turns there, in one piece or in many: so
-    to give up the processor just before the end wins nothing. After `boost` turns all are at the top again, so that
-    nobody starves, and who has become interactive is seen to be.
+    The rules are those of OSTEP, chapter 8. The highest level that is not empty is served, round robin. A task starts
+    at the top, and moves down a level when it has used its `allotment` of turns there, in one piece or in several. So
+    a task gains nothing if it gives up the processor just before the end of its allotment. Every `boost` turns, all
+    tasks move to the top again: no task starves, and a task that has become interactive is noticed.
     """
 
     def __init__(self, levels=3, allotment=4, boost=60):
@@ -183,7 +184,7 @@ class Feedback:
         return task
 
     def lift(self):
-        """Put all at the top."""
+        """Move all tasks to the top level."""
         for tasks in self.levels[1:]:
             self.levels[0].extend(tasks)
             tasks.clear()

@@ -1,8 +1,8 @@
-"""The workloads: jobs that make a difference between policies.
+"""The workloads: jobs that show the differences between policies.
 
-Shows: who waits for whom. `mix`: two that are interactive beside two that compute; `convoy`: a long one, and short
-ones just behind it; `deadlines`: three that come again and again, and have to be done by the time they come next;
-`tickets`: three that compute, with 1, 2 and 3 tickets.
+Shows: `mix`: two interactive jobs and two that only compute; `convoy`: a long job, and short jobs that arrive just
+after it; `deadlines`: three periodic jobs, each of which has to end before its next period; `tickets`: three jobs that
+compute, with 1, 2 and 3 tickets.
 
 Run it:    python -m demos.policies --workload NAME
 """
@@ -11,11 +11,11 @@ from random import Random
 
 from .machine import Job
 
-INTERACTIVE = (1, 4) * 5 + (1,)  # a unit of the processor, four of I/O, and again
+INTERACTIVE = (1, 4) * 5 + (1,)  # one unit of the processor, four units of I/O, and so on
 
 
 def periodic(name, period, work, until, priority):
-    """Return the jobs of what comes each `period`, and has to be done by the time that it comes next."""
+    """Return the jobs of a periodic task; each has to end before the next period."""
     return [
         Job(f"{name}{number}", begin, (work,), priority=priority, deadline=begin + period)
         for number, begin in enumerate(range(0, until, period))
@@ -41,7 +41,7 @@ WORKLOADS = {
 
 
 def random_jobs(seed):
-    """Return three jobs to ask questions about."""
+    """Return three jobs for the quiz."""
     random = Random(seed)
     names = "ABC"
     return [

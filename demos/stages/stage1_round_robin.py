@@ -1,9 +1,9 @@
-"""Stage 1, round robin: tasks are generators, and a loop lets each run to its next `yield`, over and over.
+"""Stage 1, round robin: tasks are generators, and a loop runs each of them to its next `yield`, in turn.
 
-Shows: all of what a scheduler does at heart. A task gives up the processor of its own will; who comes first is
-served first.
-The bug: a task that fails takes all others along, which had nothing to do with it. (Nor can a task ask for anything:
-what it yields is dropped.) Stage 2 keeps apart what a task is and what it runs.
+Shows: the core of every cooperative scheduler. A task gives up the processor voluntarily, at a `yield`, and goes to
+the back of a FIFO queue.
+The bug: one task that fails ends the loop, and with it all other tasks. (A task cannot ask for anything either: the
+loop ignores the yielded value.) Stage 2 separates the task from the generator that it runs.
 
 Run it:    python demos/stages/stage1_round_robin.py
 """
@@ -59,10 +59,10 @@ def bug():
     try:
         kernel.run()
     except ValueError as error:
-        print(f"  the loop ends: {error}; {len(kernel.ready)} task was ready, and never runs again")
+        print(f"  the loop has ended: {error}; {len(kernel.ready)} task was ready and never runs again")
 
 
 if __name__ == "__main__":
     main()
-    print("-- the bug: one fails, and all are gone --")
+    print("-- the bug: one task fails, and all tasks end --")
     bug()

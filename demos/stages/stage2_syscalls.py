@@ -1,9 +1,9 @@
-"""Stage 2, syscalls: a task yields a request, an object that handles itself, and is sent the answer.
+"""Stage 2, syscalls: a task yields a request object, and the kernel sends it the answer.
 
-Shows: a Task is a generator and where it stands: ready, running, parked, done. `handle` returns the answer, or parks
-the task, whom somebody resumes later (or throws into). What a task raises is its own affair, and its joiners'.
-The bug: to join a task that was cancelled hangs. `Cancel` closes the generator and forgets the task; those who wait
-for its end are told by `turn`, and only if the end came in a turn. Stage 3 has one way to end, for all.
+Shows: a Task is a generator and its state: ready, running, parked or done. A syscall's `handle` returns the answer, or
+parks the task until another part of the program resumes it. A failure ends one task, and is raised in its joiners.
+The bug: joining a cancelled task hangs. `Cancel` closes the generator and drops the task. But only `turn` wakes
+joiners, and a task that is closed by `Cancel` never ends in a turn. Stage 3 has one way to end for all tasks.
 
 Run it:    python demos/stages/stage2_syscalls.py
 """
@@ -12,24 +12,24 @@ from collections import deque
 
 
 class Task:
-    """A generator, and where it stands."""
+    """A generator and its state."""
 
     def __init__(self, gen, name):
         self.gen = gen
         self.name = name
         self.state = "ready"
-        self.value = None  # what its yield returns next
-        self.error = None  # what its yield raises next, in place of that
+        self.sent = None  # the value that its yield returns at its next turn
+        self.error = None  # or the exception that its yield raises instead
         self.result = None
         self.failure = None
         self.joiners = []
 
 
 class Syscall:
-    """A request; it handles itself."""
+    """A request to the kernel. Each kind has its own `handle`."""
 
     def handle(self, kernel, task):
-        """Return the answer, raise it, or park the task and leave word with who will wake it."""
+        """Return the answer, raise an exception, or park the task and register it with a waker."""
         raise NotImplementedError
 
 
@@ -38,39 +38,39 @@ class Kernel:
 
     def __init__(self):
         self.ready = deque()
-        self.tasks = []  # that are not done
+        self.tasks = []  # those that are not done
 
     def spawn(self, gen, name="main"):
-        """Make a task, at the back of the queue."""
+        """Create a task and put it at the back of the ready queue."""
         task = Task(gen, name)
         self.tasks.append(task)
         self.ready.append(task)
         return task
 
     def park(self, task):
-        """Let the task wait until somebody wakes it."""
+        """Suspend the task until `resume` or `throw` is called for it."""
         task.state = "parked"
 
     def resume(self, task, value=None):
-        """Let the task's yield return `value`, at its next turn."""
+        """Make the task ready; its yield will return `value`."""
         task.state = "ready"
-        task.value = value
+        task.sent = value
         self.ready.append(task)
 
     def throw(self, task, error):
-        """Let the task's yield raise `error`, at its next turn."""
+        """Make the task ready; its yield will raise `error`."""
         task.error = error
         self.resume(task)
 
     def turn(self):
-        """Let the first task run to its next yield, and see to what it yields."""
+        """Run the first ready task to its next yield, and handle the yielded syscall."""
         task = self.ready.popleft()
         if task.state == "done":
-            return  # it was cancelled while it was ready
+            return  # the task was cancelled while it was ready
         task.state = "running"
         error, task.error = task.error, None
         try:
-            call = task.gen.throw(error) if error else task.gen.send(task.value)
+            call = task.gen.throw(error) if error else task.gen.send(task.sent)
         except StopIteration as stop:
             task.result = stop.value
         except Exception as error:
@@ -80,10 +80,10 @@ class Kernel:
         task.state = "done"
         self.tasks.remove(task)
         for joiner in task.joiners:
-            tell(self, joiner, task)
+            wake_joiner(self, joiner, task)
 
     def answer(self, task, call):
-        """Handle what a task has yielded."""
+        """Handle the syscall that a task has yielded."""
         try:
             value = call.handle(self, task) if call else None
         except Exception as error:
@@ -93,7 +93,7 @@ class Kernel:
                 self.resume(task, value)
 
     def run(self):
-        """Run until nothing is ready; return the names of those who wait for ever."""
+        """Run until no task is ready; return the names of the tasks that are still waiting."""
         while self.ready:
             self.turn()
         return [task.name for task in self.tasks]
@@ -103,7 +103,7 @@ class Kernel:
 
 
 class Spawn(Syscall):
-    """Start a task; return it."""
+    """Start a task and return it."""
 
     def __init__(self, gen, name):
         self.gen = gen
@@ -114,7 +114,7 @@ class Spawn(Syscall):
 
 
 class Join(Syscall):
-    """Wait for the end of a task; return its result, or raise what it raised."""
+    """Wait for a task to finish; return its result, or raise its exception."""
 
     def __init__(self, task):
         self.task = task
@@ -122,13 +122,13 @@ class Join(Syscall):
     def handle(self, kernel, task):
         kernel.park(task)
         if self.task.state == "done":
-            tell(kernel, task, self.task)
+            wake_joiner(kernel, task, self.task)
         else:
             self.task.joiners.append(task)
 
 
-def tell(kernel, joiner, task):
-    """Tell a joiner what became of a task."""
+def wake_joiner(kernel, joiner, task):
+    """Wake a joiner with the outcome of a task."""
     if task.failure:
         kernel.throw(joiner, task.failure)
     else:
@@ -136,7 +136,7 @@ def tell(kernel, joiner, task):
 
 
 class Cancel(Syscall):
-    """End a task, wherever it stands."""
+    """Close a task's generator, in whatever state the task is."""
 
     def __init__(self, task):
         self.task = task
@@ -169,11 +169,11 @@ def main():
     try:
         yield Join(bad)
     except ValueError as error:
-        print(f"  the other one failed: {error}")
+        print(f"  the other task failed: {error}")
 
 
 def bug():
-    """Wait for the end of a task that somebody else cancels."""
+    """Join a task that another task cancels."""
     ada = yield Spawn(count("Ada", 9), "Ada")
     yield Spawn(canceller(ada), "canceller")
     yield Join(ada)
@@ -187,16 +187,16 @@ def canceller(task):
 
 
 def run(gen):
-    """Run a task and what it spawns; say who waits for ever."""
+    """Run a task and its children; print which tasks wait for ever."""
     kernel = Kernel()
     kernel.spawn(gen)
     stuck = kernel.run()
     if stuck:
-        print(f"  for ever wait: {', '.join(stuck)}")
+        print(f"  waiting for ever: {', '.join(stuck)}")
 
 
 if __name__ == "__main__":
-    print("A task asks, and is answered:")
+    print("Tasks yield syscalls and get answers:")
     run(main())
-    print("-- the bug: to join a task that was cancelled hangs --")
+    print("-- the bug: joining a cancelled task hangs --")
     run(bug())

@@ -1,10 +1,10 @@
-"""Stage 3, one end: a task ends in one place, whatever ends it; to cancel it is to raise Cancelled at its yield.
+"""Stage 3, one way to end: every task ends in `finish`, and a cancellation is an exception raised at its yield.
 
-Shows: `finish`, the only way out: it tells those who wait. A cancelled task is not closed behind its back: it is woken
-with Cancelled, cleans up, and ends like any other, in a turn of its own. That Cancelled is a BaseException keeps an
-`except Exception` from taking it by mistake.
-The bug: who waits for something outside of the program, for time or for bytes, has to ask over and over: it is always
-ready, and the processor is never idle. Stage 4 lets the world wake tasks.
+Shows: `finish` is the only way to end, and it wakes the joiners. A cancelled task is not closed from outside. It is
+woken with Cancelled, cleans up, and ends in a turn of its own like any other task. Cancelled is a BaseException, so
+that an `except Exception` does not catch it by mistake.
+The bug: a task that waits for an outside event, a time or some bytes, has to try again and again. It is always ready,
+and the processor is never idle. In stage 4, outside events wake tasks.
 
 Run it:    python demos/stages/stage3_one_end.py
 """
@@ -14,28 +14,28 @@ from collections import deque
 
 
 class Cancelled(BaseException):
-    """The task was cancelled: it shall clean up and end."""
+    """Raised in a cancelled task, which should clean up and finish."""
 
 
 class Task:
-    """A generator, and where it stands."""
+    """A generator and its state."""
 
     def __init__(self, gen, name):
         self.gen = gen
         self.name = name
         self.state = "ready"
-        self.value = None  # what its yield returns next
-        self.error = None  # what its yield raises next, in place of that
+        self.sent = None  # the value that its yield returns at its next turn
+        self.error = None  # or the exception that its yield raises instead
         self.result = None
-        self.failure = None  # what it raised; Cancelled, if it was cancelled
+        self.failure = None  # the exception that ended it; Cancelled if it was cancelled
         self.joiners = []
 
 
 class Syscall:
-    """A request; it handles itself."""
+    """A request to the kernel. Each kind has its own `handle`."""
 
     def handle(self, kernel, task):
-        """Return the answer, raise it, or park the task and leave word with who will wake it."""
+        """Return the answer, raise an exception, or park the task and register it with a waker."""
         raise NotImplementedError
 
 
@@ -44,38 +44,38 @@ class Kernel:
 
     def __init__(self):
         self.ready = deque()
-        self.tasks = []  # that are not done
+        self.tasks = []  # those that are not done
 
     def spawn(self, gen, name="main"):
-        """Make a task, at the back of the queue."""
+        """Create a task and put it at the back of the ready queue."""
         task = Task(gen, name)
         self.tasks.append(task)
         self.ready.append(task)
         return task
 
     def park(self, task):
-        """Let the task wait until somebody wakes it."""
+        """Suspend the task until `resume` or `throw` is called for it."""
         task.state = "parked"
 
     def resume(self, task, value=None):
-        """Let the task's yield return `value`, at its next turn."""
+        """Make the task ready; its yield will return `value`."""
         task.state = "ready"
-        task.value = value
+        task.sent = value
         self.ready.append(task)
 
     def throw(self, task, error):
-        """Let the task's yield raise `error`, at its next turn."""
+        """Make the task ready; its yield will raise `error`."""
         task.error = error
         if task.state == "parked":
             self.resume(task)
 
     def turn(self):
-        """Let the first task run to its next yield, and see to what it yields."""
+        """Run the first ready task to its next yield, and handle the yielded syscall."""
         task = self.ready.popleft()
         task.state = "running"
         error, task.error = task.error, None
         try:
-            call = task.gen.throw(error) if error else task.gen.send(task.value)
+            call = task.gen.throw(error) if error else task.gen.send(task.sent)
         except StopIteration as stop:
             self.finish(task, stop.value, None)
         except (Exception, Cancelled) as error:
@@ -84,14 +84,14 @@ class Kernel:
             self.answer(task, call)
 
     def finish(self, task, result, failure):
-        """End a task, and tell those who wait for that."""
+        """Finish a task and wake its joiners."""
         task.state, task.result, task.failure = "done", result, failure
         self.tasks.remove(task)
         for joiner in task.joiners:
-            tell(self, joiner, task)
+            wake_joiner(self, joiner, task)
 
     def answer(self, task, call):
-        """Handle what a task has yielded."""
+        """Handle the syscall that a task has yielded."""
         try:
             value = call.handle(self, task) if call else None
         except Exception as error:
@@ -102,7 +102,7 @@ class Kernel:
                 self.resume(task, value)
 
     def run(self):
-        """Run until nothing is ready; return the names of those who wait for ever."""
+        """Run until no task is ready; return the names of the tasks that are still waiting."""
         while self.ready:
             self.turn()
         return [task.name for task in self.tasks]
@@ -112,7 +112,7 @@ class Kernel:
 
 
 class Spawn(Syscall):
-    """Start a task; return it."""
+    """Start a task and return it."""
 
     def __init__(self, gen, name):
         self.gen = gen
@@ -123,7 +123,7 @@ class Spawn(Syscall):
 
 
 class Join(Syscall):
-    """Wait for the end of a task; return its result, or raise what it raised."""
+    """Wait for a task to finish; return its result, or raise its exception."""
 
     def __init__(self, task):
         self.task = task
@@ -131,15 +131,15 @@ class Join(Syscall):
     def handle(self, kernel, task):
         kernel.park(task)
         if self.task.state == "done":
-            tell(kernel, task, self.task)
+            wake_joiner(kernel, task, self.task)
         else:
             self.task.joiners.append(task)
 
 
-def tell(kernel, joiner, task):
-    """Tell a joiner what became of a task."""
+def wake_joiner(kernel, joiner, task):
+    """Wake a joiner with the outcome of a task."""
     if isinstance(task.failure, Cancelled):
-        kernel.throw(joiner, RuntimeError(f"{task.name} was cancelled"))  # a Cancelled would look like its own
+        kernel.throw(joiner, RuntimeError(f"{task.name} was cancelled"))  # not Cancelled: the joiner is not
     elif task.failure:
         kernel.throw(joiner, task.failure)
     else:
@@ -147,7 +147,7 @@ def tell(kernel, joiner, task):
 
 
 class Cancel(Syscall):
-    """Raise Cancelled where a task stands; it ends when it has cleaned up."""
+    """Raise Cancelled at the task's yield; the task finishes after its cleanup."""
 
     def __init__(self, task):
         self.task = task
@@ -176,7 +176,7 @@ def canceller(task):
 
 
 def main():
-    """Wait for the end of a task that somebody else cancels."""
+    """Join a task that another task cancels."""
     ada = yield Spawn(count("Ada", 9), "Ada")
     yield Spawn(canceller(ada), "canceller")
     try:
@@ -186,45 +186,45 @@ def main():
 
 
 def reader(conn):
-    """Wait for bytes, as well as that goes."""
-    asked = 1
+    """Wait for bytes by trying again and again."""
+    attempts = 1
     while True:
         try:
             data = conn.recv(100)
         except BlockingIOError:
-            asked += 1
+            attempts += 1
             yield
         else:
-            return f"{data!r}, after asking {asked} times"
+            return f"{data!r} after {attempts} attempts"
 
 
 def sender(conn):
-    """Take long before it sends something."""
+    """Send bytes after a long time."""
     for _ in range(500):
         yield
     conn.send(b"hello")
 
 
 def bug():
-    here, there = socket.socketpair()
-    with here, there:
-        here.setblocking(False)
-        task = yield Spawn(reader(here), "reader")
-        yield Spawn(sender(there), "sender")
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        task = yield Spawn(reader(near), "reader")
+        yield Spawn(sender(far), "sender")
         print(f"  the reader got {(yield Join(task))}")
 
 
 def run(gen):
-    """Run a task and what it spawns; say who waits for ever."""
+    """Run a task and its children; print which tasks wait for ever."""
     kernel = Kernel()
     kernel.spawn(gen)
     stuck = kernel.run()
     if stuck:
-        print(f"  for ever wait: {', '.join(stuck)}")
+        print(f"  waiting for ever: {', '.join(stuck)}")
 
 
 if __name__ == "__main__":
-    print("A task is cancelled, and whoever waits for its end is told:")
+    print("A task is cancelled, and its joiner is woken:")
     run(main())
-    print("-- the bug: to wait for the world is to ask over and over --")
+    print("-- the bug: a task can wait for bytes only by trying again and again --")
     run(bug())

@@ -1,10 +1,10 @@
-"""Stage 4, services: what outlives a call has a home in the kernel, and from there the world wakes tasks.
+"""Stage 4, services: state that outlives a syscall lives in the kernel, and outside events wake tasks from there.
 
-Shows: a Service, of which a kernel makes one when it is first asked for. Timers holds deadlines, Files a selector:
-when nothing is ready, the loop asks them. A task that waits for time or bytes is parked, and costs nothing.
-Time is a number here: when nobody is ready, it jumps to the next deadline.
-The bug: a task that is cancelled while it sleeps is woken all the same when its time comes, in the middle of
-something else. Whoever was to wake it was not told. Stage 5 has an undo for each wait.
+Shows: the kernel creates each Service on first use. `Timers` holds deadlines, and `Files` holds a selector. When no
+task is ready, the loop asks both. A task that waits for a deadline or for bytes is parked and costs nothing.
+Time is only a number here: when no task is ready, it jumps to the next deadline.
+The bug: a task is cancelled while it sleeps, and its old timer stays. The timer wakes the task later, in the middle
+of another wait. Stage 5 adds an undo to each wait.
 
 Run it:    python demos/stages/stage4_services.py
 """
@@ -17,39 +17,39 @@ from itertools import count
 
 
 class Cancelled(BaseException):
-    """The task was cancelled: it shall clean up and end."""
+    """Raised in a cancelled task, which should clean up and finish."""
 
 
 class Task:
-    """A generator, and where it stands."""
+    """A generator and its state."""
 
     def __init__(self, gen, name):
         self.gen = gen
         self.name = name
         self.state = "ready"
-        self.value = None  # what its yield returns next
-        self.error = None  # what its yield raises next, in place of that
+        self.sent = None  # the value that its yield returns at its next turn
+        self.error = None  # or the exception that its yield raises instead
         self.result = None
-        self.failure = None  # what it raised; Cancelled, if it was cancelled
+        self.failure = None  # the exception that ended it; Cancelled if it was cancelled
         self.joiners = []
 
 
 class Syscall:
-    """A request; it handles itself."""
+    """A request to the kernel. Each kind has its own `handle`."""
 
     def handle(self, kernel, task):
-        """Return the answer, raise it, or park the task and leave word with who will wake it."""
+        """Return the answer, raise an exception, or park the task and register it with a waker."""
         raise NotImplementedError
 
 
 class Service:
-    """State that outlives a syscall; a kernel has one of each kind."""
+    """State that outlives a syscall. A kernel has one instance of each kind."""
 
     def __init__(self, kernel):
         self.kernel = kernel
 
     def close(self):
-        """Give back what is held; the run is over."""
+        """Release resources at the end of the run."""
 
 
 class Kernel:
@@ -57,45 +57,45 @@ class Kernel:
 
     def __init__(self):
         self.ready = deque()
-        self.tasks = []  # that are not done
+        self.tasks = []  # those that are not done
         self.services = {}
 
     def service(self, kind):
-        """Return the one instance of `kind`, made now if there is none."""
+        """Return the kernel's instance of `kind`, creating it on first use."""
         if kind not in self.services:
             self.services[kind] = kind(self)
         return self.services[kind]
 
     def spawn(self, gen, name="main"):
-        """Make a task, at the back of the queue."""
+        """Create a task and put it at the back of the ready queue."""
         task = Task(gen, name)
         self.tasks.append(task)
         self.ready.append(task)
         return task
 
     def park(self, task):
-        """Let the task wait until somebody wakes it."""
+        """Suspend the task until `resume` or `throw` is called for it."""
         task.state = "parked"
 
     def resume(self, task, value=None):
-        """Let the task's yield return `value`, at its next turn."""
+        """Make the task ready; its yield will return `value`."""
         task.state = "ready"
-        task.value = value
+        task.sent = value
         self.ready.append(task)
 
     def throw(self, task, error):
-        """Let the task's yield raise `error`, at its next turn."""
+        """Make the task ready; its yield will raise `error`."""
         task.error = error
         if task.state == "parked":
             self.resume(task)
 
     def turn(self):
-        """Let the first task run to its next yield, and see to what it yields."""
+        """Run the first ready task to its next yield, and handle the yielded syscall."""
         task = self.ready.popleft()
         task.state = "running"
         error, task.error = task.error, None
         try:
-            call = task.gen.throw(error) if error else task.gen.send(task.value)
+            call = task.gen.throw(error) if error else task.gen.send(task.sent)
         except StopIteration as stop:
             self.finish(task, stop.value, None)
         except (Exception, Cancelled) as error:
@@ -104,14 +104,14 @@ class Kernel:
             self.answer(task, call)
 
     def finish(self, task, result, failure):
-        """End a task, and tell those who wait for that."""
+        """Finish a task and wake its joiners."""
         task.state, task.result, task.failure = "done", result, failure
         self.tasks.remove(task)
         for joiner in task.joiners:
-            tell(self, joiner, task)
+            wake_joiner(self, joiner, task)
 
     def answer(self, task, call):
-        """Handle what a task has yielded."""
+        """Handle the syscall that a task has yielded."""
         try:
             value = call.handle(self, task) if call else None
         except Exception as error:
@@ -122,12 +122,12 @@ class Kernel:
                 self.resume(task, value)
 
     def wait(self):
-        """Let the world wake somebody: a file that is ready, else the next timer, else the next file."""
+        """Wait for the next event: a file that is ready, else the next deadline, else the next file."""
         files, timers = self.service(Files), self.service(Timers)
         return files.poll(0) or timers.fire() or files.poll(None)
 
     def run(self):
-        """Run until nothing can happen any more; return the names of those who wait for ever."""
+        """Run until nothing can happen any more; return the names of the tasks that are still waiting."""
         while self.ready or self.wait():
             while self.ready:
                 self.turn()
@@ -140,20 +140,20 @@ class Kernel:
 
 
 class Timers(Service):
-    """Who is woken when."""
+    """The deadlines, and the task to wake at each of them."""
 
     def __init__(self, kernel):
         super().__init__(kernel)
         self.now = 0
-        self.timers = []  # a heap of (deadline, number, task): of the same deadline, first come, first served
+        self.timers = []  # a heap of (deadline, number, task); equal deadlines are served in FIFO order
         self.numbers = count()
 
     def wake_at(self, deadline, task):
-        """Resume a task at a deadline."""
+        """Schedule a wake-up at `deadline`."""
         heapq.heappush(self.timers, (deadline, next(self.numbers), task))
 
     def fire(self):
-        """Go to the next deadline, and wake whose it is; return whether there is one."""
+        """Move the clock to the next deadline and wake its tasks; return False if there is no deadline."""
         if not self.timers:
             return False
         self.now = self.timers[0][0]
@@ -164,34 +164,33 @@ class Timers(Service):
 
 
 class Files(Service):
-    """Who waits for which file."""
+    """The selector, and the task that waits for each file."""
 
     def __init__(self, kernel):
         super().__init__(kernel)
         self.selector = selectors.DefaultSelector()
 
     def wake_when_readable(self, file, task):
-        """Resume a task when it can read."""
+        """Wake the task when `file` is readable."""
         self.selector.register(file, selectors.EVENT_READ, task)
 
     def poll(self, seconds):
-        """Wait so long for files, and wake whose they are; return whether there was one."""
-        found = self.selector.select(seconds) if self.selector.get_map() else []
-        for key, _ in found:
+        """Wait up to `seconds` for files and wake their tasks; return whether any file was ready."""
+        events = self.selector.select(seconds) if self.selector.get_map() else []
+        for key, _ in events:
             self.selector.unregister(key.fileobj)
             self.kernel.resume(key.data)
-        return bool(found)
+        return bool(events)
 
     def close(self):
         self.selector.close()
 
 
 # The syscalls.
-# The syscalls.
 
 
 class Spawn(Syscall):
-    """Start a task; return it."""
+    """Start a task and return it."""
 
     def __init__(self, gen, name):
         self.gen = gen
@@ -202,7 +201,7 @@ class Spawn(Syscall):
 
 
 class Join(Syscall):
-    """Wait for the end of a task; return its result, or raise what it raised."""
+    """Wait for a task to finish; return its result, or raise its exception."""
 
     def __init__(self, task):
         self.task = task
@@ -210,15 +209,15 @@ class Join(Syscall):
     def handle(self, kernel, task):
         kernel.park(task)
         if self.task.state == "done":
-            tell(kernel, task, self.task)
+            wake_joiner(kernel, task, self.task)
         else:
             self.task.joiners.append(task)
 
 
-def tell(kernel, joiner, task):
-    """Tell a joiner what became of a task."""
+def wake_joiner(kernel, joiner, task):
+    """Wake a joiner with the outcome of a task."""
     if isinstance(task.failure, Cancelled):
-        kernel.throw(joiner, RuntimeError(f"{task.name} was cancelled"))  # a Cancelled would look like its own
+        kernel.throw(joiner, RuntimeError(f"{task.name} was cancelled"))  # not Cancelled: the joiner is not
     elif task.failure:
         kernel.throw(joiner, task.failure)
     else:
@@ -226,7 +225,7 @@ def tell(kernel, joiner, task):
 
 
 class Cancel(Syscall):
-    """Raise Cancelled where a task stands; it ends when it has cleaned up."""
+    """Raise Cancelled at the task's yield; the task finishes after its cleanup."""
 
     def __init__(self, task):
         self.task = task
@@ -237,7 +236,7 @@ class Cancel(Syscall):
 
 
 class Sleep(Syscall):
-    """Wait so many seconds."""
+    """Wait for `seconds` seconds."""
 
     def __init__(self, seconds):
         self.seconds = seconds
@@ -249,14 +248,14 @@ class Sleep(Syscall):
 
 
 class Now(Syscall):
-    """Return what time it is."""
+    """Return the current time."""
 
     def handle(self, kernel, task):
         return kernel.service(Timers).now
 
 
 class WaitReadable(Syscall):
-    """Wait until there is something to read."""
+    """Wait until a file is readable."""
 
     def __init__(self, file):
         self.file = file
@@ -270,22 +269,22 @@ class WaitReadable(Syscall):
 
 
 def reader(conn):
-    """Wait for bytes: once."""
+    """Wait for bytes, in one syscall."""
     yield WaitReadable(conn)
     return conn.recv(100)
 
 
 def sender(conn):
-    """Take long before it sends something."""
+    """Send bytes after a long time."""
     yield Sleep(500)
     conn.send(b"hello")
 
 
 def main():
-    here, there = socket.socketpair()
-    with here, there:
-        task = yield Spawn(reader(here), "reader")
-        yield Spawn(sender(there), "sender")
+    near, far = socket.socketpair()
+    with near, far:
+        task = yield Spawn(reader(near), "reader")
+        yield Spawn(sender(far), "sender")
         data = yield Join(task)
         print(f"  at {(yield Now())} s, the reader got {data!r}")
 
@@ -294,7 +293,7 @@ def sleeper():
     try:
         yield Sleep(60)
     except Cancelled:
-        print(f"  at {(yield Now())} s, it is cancelled, and sleeps for 100 s more")
+        print(f"  at {(yield Now())} s, it is cancelled, and sleeps for another 100 s")
         yield Sleep(100)
         print(f"  at {(yield Now())} s, it is awake")
 
@@ -305,26 +304,26 @@ def canceller(task):
 
 
 def bug():
-    """Cancel a task that sleeps."""
+    """Cancel a sleeping task."""
     task = yield Spawn(sleeper(), "sleeper")
     yield Spawn(canceller(task), "canceller")
     yield Join(task)
 
 
 def run(gen):
-    """Run a task and what it spawns; say who waits for ever."""
+    """Run a task and its children; print which tasks wait for ever."""
     kernel = Kernel()
     kernel.spawn(gen)
     stuck = kernel.run()
     if stuck:
-        print(f"  for ever wait: {', '.join(stuck)}")
+        print(f"  waiting for ever: {', '.join(stuck)}")
 
 
 if __name__ == "__main__":
-    print("A task waits for bytes, another for time:")
+    print("One task waits for bytes, another for a deadline:")
     run(main())
-    print("-- the bug: who was cancelled while it slept is woken too early from the next sleep --")
+    print("-- the bug: a cancelled sleeper wakes too early from its next sleep --")
     try:
         run(bug())
     except ValueError:
-        print("  at 101 s, its other timer wakes it once more, after its end: the kernel breaks")
+        print("  at 101 s, its second timer wakes a task that has ended: the kernel fails")

@@ -1,11 +1,11 @@
-"""Stage 6, checkpoints: to be cancelled is a state, which a task is told of at its yields; what has happened, has.
+"""Stage 6, checkpoints: cancellation is a state that a task sees at its yields, and no finished syscall is lost.
 
-Shows: `cancelled` stays true. A parked task is woken with Cancelled; one that is ready gets what is on its way to it,
-an item, say, and is told at its next checkpoint, before the call that it yields there happens, and again at each one
-after that. So nothing is lost, and who swallows a Cancelled gets another. (Nor can it wait while it cleans up:
-minisched has shields for that.) It is looked at in one place, `answer`.
-The bug: a flood of ready tasks starves all who wait for the world: it is asked only when nobody is ready. Stage 7 asks
-now and then.
+Shows: `cancelled` stays true. A parked task is woken with Cancelled. A ready task first gets its pending answer, such
+as an item. Its next checkpoint, and every one after that, raises Cancelled before the syscall happens. So nothing is
+lost, and a task that swallows a Cancelled gets another one. (The task cannot wait during its cleanup either; minisched
+has shields for that.) Only one place, `answer`, looks at cancellation.
+The bug: a flood of ready tasks starves all tasks that wait for files and timers, because the loop polls only when no
+task is ready. Stage 7 polls at regular intervals.
 
 Run it:    python demos/stages/stage6_checkpoints.py
 """
@@ -18,43 +18,43 @@ from itertools import count
 
 
 class Cancelled(BaseException):
-    """The task was cancelled: it shall clean up and end."""
+    """Raised in a cancelled task, which should clean up and finish."""
 
 
 class Task:
-    """A generator, and where it stands."""
+    """A generator and its state."""
 
     def __init__(self, gen, name):
         self.gen = gen
         self.name = name
         self.state = "ready"
-        self.value = None  # what its yield returns next
-        self.error = None  # what its yield raises next, in place of that
-        self.undo = None  # while it is parked: forgets what it waits for
+        self.sent = None  # the value that its yield returns at its next turn
+        self.error = None  # or the exception that its yield raises instead
+        self.undo = None  # while parked: takes back the wait
         self.cancelled = False
         self.result = None
-        self.failure = None  # what it raised; Cancelled, if it was cancelled
+        self.failure = None  # the exception that ended it; Cancelled if it was cancelled
         self.joiners = []
 
 
 class Syscall:
-    """A request; it handles itself. `checkpoint`: a cancelled task is told so in its place."""
+    """A request to the kernel. At a checkpoint, a cancelled task gets Cancelled instead of the answer."""
 
     checkpoint = True
 
     def handle(self, kernel, task):
-        """Return the answer, raise it, or park the task and leave word with who will wake it."""
+        """Return the answer, raise an exception, or park the task and register it with a waker."""
         raise NotImplementedError
 
 
 class Service:
-    """State that outlives a syscall; a kernel has one of each kind."""
+    """State that outlives a syscall. A kernel has one instance of each kind."""
 
     def __init__(self, kernel):
         self.kernel = kernel
 
     def close(self):
-        """Give back what is held; the run is over."""
+        """Release resources at the end of the run."""
 
 
 class Kernel:
@@ -62,53 +62,53 @@ class Kernel:
 
     def __init__(self):
         self.ready = deque()
-        self.tasks = []  # that are not done
+        self.tasks = []  # those that are not done
         self.services = {}
 
     def service(self, kind):
-        """Return the one instance of `kind`, made now if there is none."""
+        """Return the kernel's instance of `kind`, creating it on first use."""
         if kind not in self.services:
             self.services[kind] = kind(self)
         return self.services[kind]
 
     def spawn(self, gen, name="main"):
-        """Make a task, at the back of the queue."""
+        """Create a task and put it at the back of the ready queue."""
         task = Task(gen, name)
         self.tasks.append(task)
         self.ready.append(task)
         return task
 
     def park(self, task, undo):
-        """Let the task wait until somebody wakes it; `undo()` forgets that wait."""
+        """Suspend the task until it is woken; `undo()` takes back the wait if the task is cancelled."""
         task.state = "parked"
         task.undo = undo
 
     def resume(self, task, value=None):
-        """Let the task's yield return `value`, at its next turn."""
+        """Make the task ready; its yield will return `value`."""
         task.state = "ready"
         task.undo = None
-        task.value = value
+        task.sent = value
         self.ready.append(task)
 
     def throw(self, task, error):
-        """Let the task's yield raise `error`, at its next turn."""
+        """Make the task ready; its yield will raise `error`."""
         task.error = error
         self.resume(task)
 
     def cancel(self, task):
-        """Let a task be told at each of its checkpoints that it shall end; now, if it is parked."""
+        """Raise Cancelled at each checkpoint of the task from now on; wake the task if it is parked."""
         task.cancelled = True
         if task.undo:
             task.undo()
             self.throw(task, Cancelled())
 
     def turn(self):
-        """Let the first task run to its next yield, and see to what it yields."""
+        """Run the first ready task to its next yield, and handle the yielded syscall."""
         task = self.ready.popleft()
         task.state = "running"
         error, task.error = task.error, None
         try:
-            call = task.gen.throw(error) if error else task.gen.send(task.value)
+            call = task.gen.throw(error) if error else task.gen.send(task.sent)
         except StopIteration as stop:
             self.finish(task, stop.value, None)
         except (Exception, Cancelled) as error:
@@ -117,14 +117,14 @@ class Kernel:
             self.answer(task, call)
 
     def finish(self, task, result, failure):
-        """End a task, and tell those who wait for that."""
+        """Finish a task and wake its joiners."""
         task.state, task.result, task.failure = "done", result, failure
         self.tasks.remove(task)
         for joiner in task.joiners:
-            tell(self, joiner, task)
+            wake_joiner(self, joiner, task)
 
     def answer(self, task, call):
-        """Handle what a task has yielded."""
+        """Handle the syscall that a task has yielded."""
         if task.cancelled and (call is None or call.checkpoint):
             return self.throw(task, Cancelled())
         try:
@@ -137,12 +137,12 @@ class Kernel:
                 self.resume(task, value)
 
     def wait(self):
-        """Let the world wake somebody: a file that is ready, else the next timer, else the next file."""
+        """Wait for the next event: a file that is ready, else the next deadline, else the next file."""
         files, timers = self.service(Files), self.service(Timers)
         return files.poll(0) or timers.fire() or files.poll(None)
 
     def run(self):
-        """Run until nothing can happen any more; return the names of those who wait for ever."""
+        """Run until nothing can happen any more; return the names of the tasks that are still waiting."""
         while self.ready or self.wait():
             while self.ready:
                 self.turn()
@@ -155,16 +155,16 @@ class Kernel:
 
 
 class Timers(Service):
-    """Who is woken when."""
+    """The deadlines, and the task to wake at each of them."""
 
     def __init__(self, kernel):
         super().__init__(kernel)
         self.now = 0
-        self.timers = []  # a heap of [deadline, number, task]: of the same deadline, first come, first served
+        self.timers = []  # a heap of [deadline, number, task]; equal deadlines are served in FIFO order
         self.numbers = count()
 
     def wake_at(self, deadline, task):
-        """Resume a task at a deadline; return the undo."""
+        """Schedule a wake-up at `deadline`; return its undo."""
         timer = [deadline, next(self.numbers), task]
         heapq.heappush(self.timers, timer)
         return lambda: self.forget(timer)
@@ -174,7 +174,7 @@ class Timers(Service):
         heapq.heapify(self.timers)
 
     def fire(self):
-        """Go to the next deadline, and wake whose it is; return whether there is one."""
+        """Move the clock to the next deadline and wake its tasks; return False if there is no deadline."""
         if not self.timers:
             return False
         self.now = self.timers[0][0]
@@ -185,35 +185,34 @@ class Timers(Service):
 
 
 class Files(Service):
-    """Who waits for which file."""
+    """The selector, and the task that waits for each file."""
 
     def __init__(self, kernel):
         super().__init__(kernel)
         self.selector = selectors.DefaultSelector()
 
     def wake_when_readable(self, file, task):
-        """Resume a task when it can read; return the undo."""
+        """Wake the task when `file` is readable; return the undo."""
         self.selector.register(file, selectors.EVENT_READ, task)
         return lambda: self.selector.unregister(file)
 
     def poll(self, seconds):
-        """Wait so long for files, and wake whose they are; return whether there was one."""
-        found = self.selector.select(seconds) if self.selector.get_map() else []
-        for key, _ in found:
+        """Wait up to `seconds` for files and wake their tasks; return whether any file was ready."""
+        events = self.selector.select(seconds) if self.selector.get_map() else []
+        for key, _ in events:
             self.selector.unregister(key.fileobj)
             self.kernel.resume(key.data)
-        return bool(found)
+        return bool(events)
 
     def close(self):
         self.selector.close()
 
 
 # The syscalls.
-# The syscalls.
 
 
 class Spawn(Syscall):
-    """Start a task; return it. No checkpoint: what is handed to it is in good hands."""
+    """Start a task and return it. Not a checkpoint: an open file in its arguments always reaches the task."""
 
     checkpoint = False
 
@@ -226,7 +225,7 @@ class Spawn(Syscall):
 
 
 class Join(Syscall):
-    """Wait for the end of a task; return its result, or raise what it raised."""
+    """Wait for a task to finish; return its result, or raise its exception."""
 
     def __init__(self, task):
         self.task = task
@@ -234,15 +233,15 @@ class Join(Syscall):
     def handle(self, kernel, task):
         kernel.park(task, undo=lambda: self.task.joiners.remove(task))
         if self.task.state == "done":
-            tell(kernel, task, self.task)
+            wake_joiner(kernel, task, self.task)
         else:
             self.task.joiners.append(task)
 
 
-def tell(kernel, joiner, task):
-    """Tell a joiner what became of a task."""
+def wake_joiner(kernel, joiner, task):
+    """Wake a joiner with the outcome of a task."""
     if isinstance(task.failure, Cancelled):
-        kernel.throw(joiner, RuntimeError(f"{task.name} was cancelled"))  # a Cancelled would look like its own
+        kernel.throw(joiner, RuntimeError(f"{task.name} was cancelled"))  # not Cancelled: the joiner is not
     elif task.failure:
         kernel.throw(joiner, task.failure)
     else:
@@ -250,7 +249,7 @@ def tell(kernel, joiner, task):
 
 
 class Cancel(Syscall):
-    """Cancel a task; it ends when it has cleaned up. No checkpoint."""
+    """Cancel a task; it finishes after its cleanup. Not a checkpoint."""
 
     checkpoint = False
 
@@ -262,7 +261,7 @@ class Cancel(Syscall):
 
 
 class Sleep(Syscall):
-    """Wait so many seconds."""
+    """Wait for `seconds` seconds."""
 
     def __init__(self, seconds):
         self.seconds = seconds
@@ -273,7 +272,7 @@ class Sleep(Syscall):
 
 
 class Now(Syscall):
-    """Return what time it is. No checkpoint."""
+    """Return the current time. Not a checkpoint."""
 
     checkpoint = False
 
@@ -282,7 +281,7 @@ class Now(Syscall):
 
 
 class WaitReadable(Syscall):
-    """Wait until there is something to read."""
+    """Wait until a file is readable."""
 
     def __init__(self, file):
         self.file = file
@@ -292,14 +291,14 @@ class WaitReadable(Syscall):
 
 
 class Queue:
-    """Items, or those who wait for one, in the order of their coming."""
+    """Items, or the tasks that wait for an item, both in FIFO order."""
 
     def __init__(self):
         self.items = deque()
         self.getters = deque()
 
     def put(self, kernel, item):
-        """Hand an item to the first who waits; else keep it."""
+        """Hand the item to the first getter, or store it if no getter waits."""
         if self.getters:
             kernel.resume(self.getters.popleft(), item)
         else:
@@ -318,7 +317,7 @@ class Put(Syscall):
 
 
 class Get(Syscall):
-    """Wait for an item of a queue."""
+    """Wait for an item from a queue."""
 
     def __init__(self, queue):
         self.queue = queue
@@ -338,13 +337,13 @@ def getter(name, queue):
 
 
 def impatient(task):
-    """Cancel a task, in the turn after the next."""
+    """Cancel a task at the second turn."""
     yield
     yield Cancel(task)
 
 
 def main():
-    """Put an item for the first who waits, and cancel that one before its turn."""
+    """Put an item for the first getter, and cancel that getter before its turn."""
     queue = Queue()
     first = yield Spawn(getter("the first", queue), "the first")
     second = yield Spawn(getter("the second", queue), "the second")
@@ -354,7 +353,7 @@ def main():
 
 
 def spinner(turns, log):
-    """Be always ready."""
+    """Stay ready all the time."""
     for number in range(turns):
         log["turns"] = number + 1
         yield
@@ -362,31 +361,31 @@ def spinner(turns, log):
 
 def reader(conn, log):
     yield WaitReadable(conn)
-    print(f"  the reader got {conn.recv(100)!r} after {log['turns']} turns of the other")
+    print(f"  the reader got {conn.recv(100)!r} after {log['turns']} turns of the other task")
 
 
 def bug():
-    """Wait for bytes that are there, beside a task that is always ready."""
-    here, there = socket.socketpair()
-    with here, there:
-        there.send(b"hello")
+    """Wait for bytes that have already arrived, next to a task that is always ready."""
+    near, far = socket.socketpair()
+    with near, far:
+        far.send(b"hello")
         log = {}
-        task = yield Spawn(reader(here, log), "reader")
+        task = yield Spawn(reader(near, log), "reader")
         yield Spawn(spinner(1000, log), "spinner")
         yield Join(task)
 
 
 def run(gen):
-    """Run a task and what it spawns; say who waits for ever."""
+    """Run a task and its children; print which tasks wait for ever."""
     kernel = Kernel()
     kernel.spawn(gen)
     stuck = kernel.run()
     if stuck:
-        print(f"  for ever wait: {', '.join(stuck)}")
+        print(f"  waiting for ever: {', '.join(stuck)}")
 
 
 if __name__ == "__main__":
-    print("A task that has been handed an item is cancelled:")
+    print("A task that has received an item is cancelled:")
     run(main())
-    print("-- the bug: a flood of ready tasks starves who waits for a file --")
+    print("-- the bug: a flood of ready tasks starves a task that waits for a file --")
     run(bug())

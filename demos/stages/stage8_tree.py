@@ -1,13 +1,13 @@
-"""Stage 8, a tree: nothing outlives its parent, a cancellation goes down the tree, and a failure up.
+"""Stage 8, a tree: no task outlives its parent, cancellations go down the tree, and failures go up.
 
-Shows: a task whose body is over is *ending* until its children are done. To cancel it is to cancel all below it. A
-child's failure is its parent's: the parent is cancelled, and ends with the failures of its children. All of this is in
-`finish` and `cancel`, and both are loops, since a tree may be deep.
+Shows: a task whose body has ended is *ending* until its children are done. Cancelling a task cancels all its
+descendants. A child's failure cancels its parent, which then ends with the failures of its children. All of this is in
+`finish` and `cancel`. Both are loops, not recursive functions, because a tree may be deep.
 
-This is minisched's kernel.py, in small. What it has beyond: scopes within a task, each a node of the tree, and shields;
-a context for each task; calls that are told of by a watcher, a check of its own invariants, and a sentence for each
-mistake; `keep` for failures that wait for a Join, and daemons; the deadlock's report; coroutines; and a turn that is
-written out, for speed. Clock, files and the loop are in files of their own there.
+This is minisched's kernel in small. minisched adds scopes within a task, each a node of the tree, and shields; a
+context for each task; watchers, a check of its invariants, and an error message for each misuse; `keep`, for failures
+that wait for a Join, and daemons; the deadlock report; coroutines. There, the clock, files and the loop have modules
+of their own.
 
 Run it:    python demos/stages/stage8_tree.py
 """
@@ -20,49 +20,49 @@ from itertools import count
 
 
 class Cancelled(BaseException):
-    """The task was cancelled: it shall clean up and end."""
+    """Raised in a cancelled task, which should clean up and finish."""
 
 
 class Task:
-    """A generator, and where it stands."""
+    """A generator and its state."""
 
     def __init__(self, gen, name, parent):
         self.gen = gen
         self.name = name
         self.parent = parent
-        self.children = []  # that are not done
-        self.failed = []  # failures of those that are
+        self.children = []  # those that are not done
+        self.failures = []  # the exceptions of children that failed
         self.state = "ready"
-        self.value = None  # what its yield returns next
-        self.error = None  # what its yield raises next, in place of that
-        self.undo = None  # while it is parked: forgets what it waits for
+        self.sent = None  # the value that its yield returns at its next turn
+        self.error = None  # or the exception that its yield raises instead
+        self.undo = None  # while parked: takes back the wait
         self.cancelled = False
         self.result = None
-        self.failure = None  # what it raised; Cancelled, if it was cancelled
+        self.failure = None  # the exception that ended it; Cancelled if it was cancelled
         self.joiners = []
 
 
 class Syscall:
-    """A request; it handles itself. `checkpoint`: a cancelled task is told so in its place."""
+    """A request to the kernel. At a checkpoint, a cancelled task gets Cancelled instead of the answer."""
 
     checkpoint = True
 
     def handle(self, kernel, task):
-        """Return the answer, raise it, or park the task and leave word with who will wake it."""
+        """Return the answer, raise an exception, or park the task and register it with a waker."""
         raise NotImplementedError
 
 
-BATCH = 61  # turns between two looks at the world
+BATCH_TURNS = 61  # turns between two polls
 
 
 class Service:
-    """State that outlives a syscall; a kernel has one of each kind."""
+    """State that outlives a syscall. A kernel has one instance of each kind."""
 
     def __init__(self, kernel):
         self.kernel = kernel
 
     def close(self):
-        """Give back what is held; the run is over."""
+        """Release resources at the end of the run."""
 
 
 class Kernel:
@@ -70,17 +70,17 @@ class Kernel:
 
     def __init__(self):
         self.ready = deque()
-        self.tasks = []  # that are not done
+        self.tasks = []  # those that are not done
         self.services = {}
 
     def service(self, kind):
-        """Return the one instance of `kind`, made now if there is none."""
+        """Return the kernel's instance of `kind`, creating it on first use."""
         if kind not in self.services:
             self.services[kind] = kind(self)
         return self.services[kind]
 
     def spawn(self, gen, name="main", parent=None):
-        """Make a task, at the back of the queue, below its parent."""
+        """Create a task below its parent and put it at the back of the ready queue."""
         task = Task(gen, name, parent)
         if parent:
             parent.children.append(task)
@@ -90,24 +90,24 @@ class Kernel:
         return task
 
     def park(self, task, undo):
-        """Let the task wait until somebody wakes it; `undo()` forgets that wait."""
+        """Suspend the task until it is woken; `undo()` takes back the wait if the task is cancelled."""
         task.state = "parked"
         task.undo = undo
 
     def resume(self, task, value=None):
-        """Let the task's yield return `value`, at its next turn."""
+        """Make the task ready; its yield will return `value`."""
         task.state = "ready"
         task.undo = None
-        task.value = value
+        task.sent = value
         self.ready.append(task)
 
     def throw(self, task, error):
-        """Let the task's yield raise `error`, at its next turn."""
+        """Make the task ready; its yield will raise `error`."""
         task.error = error
         self.resume(task)
 
     def cancel(self, task):
-        """Let a task, and all below it, be told at each checkpoint that it shall end; now, if it is parked."""
+        """Raise Cancelled at each checkpoint of the task and its descendants; wake those that are parked."""
         todo = [task]
         while todo:
             task = todo.pop()
@@ -118,12 +118,12 @@ class Kernel:
             todo.extend(task.children)
 
     def turn(self):
-        """Let the first task run to its next yield, and see to what it yields."""
+        """Run the first ready task to its next yield, and handle the yielded syscall."""
         task = self.ready.popleft()
         task.state = "running"
         error, task.error = task.error, None
         try:
-            call = task.gen.throw(error) if error else task.gen.send(task.value)
+            call = task.gen.throw(error) if error else task.gen.send(task.sent)
         except StopIteration as stop:
             self.finish(task, stop.value, None)
         except (Exception, Cancelled) as error:
@@ -132,7 +132,7 @@ class Kernel:
             self.answer(task, call)
 
     def finish(self, task, result, failure):
-        """End a task when its children have: then tell those who wait for that, and its parent; and so on, upwards."""
+        """End the body of a task. It retires when its children are done, and then its parent may."""
         task.state, task.result, task.failure = "ending", result, failure
         if failure:
             self.cancel(task)
@@ -141,22 +141,22 @@ class Kernel:
             task = task.parent
 
     def retire(self, task):
-        """Take a task out of the tree; what failed below it is its failure."""
-        if task.failed:
+        """Remove a task from the tree. Failures of its children become its own failure and cancel its parent."""
+        if task.failures:
             own = [task.failure] if isinstance(task.failure, Exception) else []
-            task.failure = ExceptionGroup(f"in task {task.name}", own + task.failed)
+            task.failure = ExceptionGroup(f"in task {task.name}", own + task.failures)
         task.state = "done"
         self.tasks.remove(task)
         if task.parent:
             task.parent.children.remove(task)
             if isinstance(task.failure, Exception):
-                task.parent.failed.append(task.failure)
+                task.parent.failures.append(task.failure)
                 self.cancel(task.parent)
-        for joiner in list(task.joiners):  # those who are left: the parent may have been cancelled just now
-            tell(self, joiner, task)
+        for joiner in list(task.joiners):  # without those that the cancellation above has just removed
+            wake_joiner(self, joiner, task)
 
     def answer(self, task, call):
-        """Handle what a task has yielded."""
+        """Handle the syscall that a task has yielded."""
         if task.cancelled and (call is None or call.checkpoint):
             return self.throw(task, Cancelled())
         try:
@@ -169,19 +169,19 @@ class Kernel:
                 self.resume(task, value)
 
     def wait(self):
-        """Let the world wake somebody: files that are ready; if nobody is, the next timer, or else the next file."""
+        """Poll the files; if no task is ready after that, go to the next deadline, or wait for the next file."""
         files, timers = self.service(Files), self.service(Timers)
         return files.poll(0) or bool(self.ready) or timers.fire() or files.poll(None)
 
     def run_batch(self):
-        """Run until nothing is ready, but only so many turns."""
-        for _ in range(BATCH):
+        """Run until no task is ready, but at most BATCH_TURNS turns."""
+        for _ in range(BATCH_TURNS):
             if not self.ready:
                 break
             self.turn()
 
     def run(self):
-        """Run until nothing can happen any more; return the names of those who wait for ever."""
+        """Run until nothing can happen any more; return the names of the tasks that are still waiting."""
         while self.wait():
             self.run_batch()
         for service in self.services.values():
@@ -193,16 +193,16 @@ class Kernel:
 
 
 class Timers(Service):
-    """Who is woken when."""
+    """The deadlines, and the task to wake at each of them."""
 
     def __init__(self, kernel):
         super().__init__(kernel)
         self.now = 0
-        self.timers = []  # a heap of [deadline, number, task]: of the same deadline, first come, first served
+        self.timers = []  # a heap of [deadline, number, task]; equal deadlines are served in FIFO order
         self.numbers = count()
 
     def wake_at(self, deadline, task):
-        """Resume a task at a deadline; return the undo."""
+        """Schedule a wake-up at `deadline`; return its undo."""
         timer = [deadline, next(self.numbers), task]
         heapq.heappush(self.timers, timer)
         return lambda: self.forget(timer)
@@ -212,7 +212,7 @@ class Timers(Service):
         heapq.heapify(self.timers)
 
     def fire(self):
-        """Go to the next deadline, and wake whose it is; return whether there is one."""
+        """Move the clock to the next deadline and wake its tasks; return False if there is no deadline."""
         if not self.timers:
             return False
         self.now = self.timers[0][0]
@@ -223,35 +223,34 @@ class Timers(Service):
 
 
 class Files(Service):
-    """Who waits for which file."""
+    """The selector, and the task that waits for each file."""
 
     def __init__(self, kernel):
         super().__init__(kernel)
         self.selector = selectors.DefaultSelector()
 
     def wake_when_readable(self, file, task):
-        """Resume a task when it can read; return the undo."""
+        """Wake the task when `file` is readable; return the undo."""
         self.selector.register(file, selectors.EVENT_READ, task)
         return lambda: self.selector.unregister(file)
 
     def poll(self, seconds):
-        """Wait so long for files, and wake whose they are; return whether there was one."""
-        found = self.selector.select(seconds) if self.selector.get_map() else []
-        for key, _ in found:
+        """Wait up to `seconds` for files and wake their tasks; return whether any file was ready."""
+        events = self.selector.select(seconds) if self.selector.get_map() else []
+        for key, _ in events:
             self.selector.unregister(key.fileobj)
             self.kernel.resume(key.data)
-        return bool(found)
+        return bool(events)
 
     def close(self):
         self.selector.close()
 
 
 # The syscalls.
-# The syscalls.
 
 
 class Spawn(Syscall):
-    """Start a task; return it. No checkpoint: what is handed to it is in good hands."""
+    """Start a task and return it. Not a checkpoint: an open file in its arguments always reaches the task."""
 
     checkpoint = False
 
@@ -264,7 +263,7 @@ class Spawn(Syscall):
 
 
 class Join(Syscall):
-    """Wait for the end of a task; return its result, or raise what it raised."""
+    """Wait for a task to finish; return its result, or raise its exception."""
 
     def __init__(self, task):
         self.task = task
@@ -272,15 +271,15 @@ class Join(Syscall):
     def handle(self, kernel, task):
         kernel.park(task, undo=lambda: self.task.joiners.remove(task))
         if self.task.state == "done":
-            tell(kernel, task, self.task)
+            wake_joiner(kernel, task, self.task)
         else:
             self.task.joiners.append(task)
 
 
-def tell(kernel, joiner, task):
-    """Tell a joiner what became of a task."""
+def wake_joiner(kernel, joiner, task):
+    """Wake a joiner with the outcome of a task."""
     if isinstance(task.failure, Cancelled):
-        kernel.throw(joiner, RuntimeError(f"{task.name} was cancelled"))  # a Cancelled would look like its own
+        kernel.throw(joiner, RuntimeError(f"{task.name} was cancelled"))  # not Cancelled: the joiner is not
     elif task.failure:
         kernel.throw(joiner, task.failure)
     else:
@@ -288,7 +287,7 @@ def tell(kernel, joiner, task):
 
 
 class Cancel(Syscall):
-    """Cancel a task; it ends when it has cleaned up. No checkpoint."""
+    """Cancel a task; it finishes after its cleanup. Not a checkpoint."""
 
     checkpoint = False
 
@@ -300,7 +299,7 @@ class Cancel(Syscall):
 
 
 class Sleep(Syscall):
-    """Wait so many seconds."""
+    """Wait for `seconds` seconds."""
 
     def __init__(self, seconds):
         self.seconds = seconds
@@ -311,7 +310,7 @@ class Sleep(Syscall):
 
 
 class Now(Syscall):
-    """Return what time it is. No checkpoint."""
+    """Return the current time. Not a checkpoint."""
 
     checkpoint = False
 
@@ -320,7 +319,7 @@ class Now(Syscall):
 
 
 class WaitReadable(Syscall):
-    """Wait until there is something to read."""
+    """Wait until a file is readable."""
 
     def __init__(self, file):
         self.file = file
@@ -330,14 +329,14 @@ class WaitReadable(Syscall):
 
 
 class Queue:
-    """Items, or those who wait for one, in the order of their coming."""
+    """Items, or the tasks that wait for an item, both in FIFO order."""
 
     def __init__(self):
         self.items = deque()
         self.getters = deque()
 
     def put(self, kernel, item):
-        """Hand an item to the first who waits; else keep it."""
+        """Hand the item to the first getter, or store it if no getter waits."""
         if self.getters:
             kernel.resume(self.getters.popleft(), item)
         else:
@@ -356,7 +355,7 @@ class Put(Syscall):
 
 
 class Get(Syscall):
-    """Wait for an item of a queue."""
+    """Wait for an item from a queue."""
 
     def __init__(self, queue):
         self.queue = queue
@@ -372,18 +371,18 @@ class Get(Syscall):
 
 
 def child(conn):
-    """Say something each second."""
+    """Print a line each second."""
     while True:
         conn.send(b"I am here")
-        print(f"  at {(yield Now())} s, the child is there")
+        print(f"  at {(yield Now())} s, the child is running")
         yield Sleep(1)
 
 
 def parent(children):
-    """Start a child; both use one connection, which is closed when both are done with it."""
-    here, there = socket.socketpair()
-    with here, there:
-        children.append((yield Spawn(child(here), "child")))
+    """Start a child that uses the parent's connection, and join it before the connection is closed."""
+    near, far = socket.socketpair()
+    with near, far:
+        children.append((yield Spawn(child(near), "child")))
         yield Join(children[0])
 
 
@@ -412,18 +411,18 @@ def sleeper():
 
 
 def failing():
-    """Start two children, of which one fails."""
+    """Start two children; one of them fails."""
     yield Spawn(broken(), "broken")
     yield Spawn(sleeper(), "sleeper")
 
 
 def run(gen):
-    """Run a task and what it spawns; say who waits for ever, and how it failed."""
+    """Run a task and its children; print which tasks wait for ever, and how the first one failed."""
     kernel = Kernel()
     main = kernel.spawn(gen)
     stuck = kernel.run()
     if stuck:
-        print(f"  for ever wait: {', '.join(stuck)}")
+        print(f"  waiting for ever: {', '.join(stuck)}")
     if main.failure:
         print(f"  {main.failure!r}")
 

@@ -1,1 +1,1 @@
-"""The benchmark suite: each module measures one thing against what it is compared with."""
+"""Benchmarks of minisched and of other schedulers; README.md explains them and has the figures."""

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks`: minisched beside its peers, and beside what can be reached at all."""
+"""`python -m tests.benchmarks`: measure minisched, its peers, and the limits that no scheduler can beat."""
 
 from __future__ import annotations
 
@@ -7,85 +7,86 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import echo, results, show, work
-from .catalogue import OURS, PEERS, Benchmark, installed
-from .processes import Failed, Slow
+from . import echo, results, show, tls, work
+from .catalogue import MINISCHED, PEERS, Benchmark, installed
+from .processes import ProcessFailed, ProcessTimeout
 
-BENCHMARKS = {benchmark.name: benchmark for benchmark in [*work.BENCHMARKS, *echo.BENCHMARKS]}
+BENCHMARKS = {benchmark.name: benchmark for benchmark in [*work.BENCHMARKS, *echo.BENCHMARKS, *tls.BENCHMARKS]}
 
 
 def options() -> argparse.Namespace:
-    """Return what was asked for."""
+    """Return the options of the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    said = "a benchmark, or what its name begins with, as `echo` or `depth`; default: all but `scale`"
-    parser.add_argument("names", nargs="*", metavar="NAME", help=said)
-    parser.add_argument("--list", action="store_true", help="say what there is to measure, and exit")
+    names = "a benchmark, or the first part of its name, such as `echo` or `depth`; default: all but `scale`"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=names)
+    parser.add_argument("--list", action="store_true", help="list the benchmarks and exit")
     parser.add_argument("--peers", metavar="A,B", help=f"of {', '.join(PEERS)}; default: all that are installed")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how often all are measured; default: 3 to 15")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured to a file")
-    parser.add_argument("--read", type=Path, metavar="FILE", help="show what is in such a file; measure nothing")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it, as .svg or .png")
-    parser.add_argument("--check", action="store_true", help="exit with status 1 where a ratio is below floor.json")
-    parser.add_argument("--write-floor", action="store_true", help="make what was measured the floor")
-    asked = parser.parse_args()
-    asked.chosen = chosen(parser, asked.names)
-    asked.among = among(parser, asked.peers)
-    return asked
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each benchmark; default: 3 to 21")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write all values to a JSON file")
+    parser.add_argument("--load", type=Path, metavar="FILE", help="read the values from a file; measure nothing")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="draw the ratios in a picture, .svg or .png")
+    parser.add_argument("--check", action="store_true", help="exit with status 1 if a ratio is below floor.json")
+    parser.add_argument("--write-floor", action="store_true", help="write the measured ratios to floor.json")
+    args = parser.parse_args()
+    args.benchmarks = named_benchmarks(parser, args.names)
+    args.peers = named_peers(parser, args.peers)
+    return args
 
 
-def chosen(parser: argparse.ArgumentParser, names: list[str]) -> list[Benchmark]:
+def named_benchmarks(parser: argparse.ArgumentParser, names: list[str]) -> list[Benchmark]:
     """Return the benchmarks of these names."""
-    found = [one for one in BENCHMARKS.values() if not names and not one.name.startswith("scale")]
+    chosen = [one for one in BENCHMARKS.values() if not names and not one.name.startswith("scale")]
     for name in names:
-        more = [one for one in BENCHMARKS.values() if one.name == name or one.name.startswith(f"{name}_")]
-        if not more:
-            parser.error(f"there is no benchmark {name!r}: take one of {', '.join(BENCHMARKS)}")
-        found += [one for one in more if one not in found]
-    return found
+        matching = [one for one in BENCHMARKS.values() if one.name == name or one.name.startswith(f"{name}_")]
+        if not matching:
+            parser.error(f"there is no benchmark {name!r}: choose from {', '.join(BENCHMARKS)}")
+        chosen += [one for one in matching if one not in chosen]
+    return chosen
 
 
-def among(parser: argparse.ArgumentParser, peers: str | None) -> list[str]:
-    """Return the peers that are asked for, ours first."""
-    named = PEERS if peers is None else peers.split(",")
-    for peer in named:
-        if peer not in PEERS:
-            parser.error(f"there is no peer {peer!r}: take some of {', '.join(PEERS)}")
-    return [OURS, *(peer for peer in named if peer != OURS)]
+def named_peers(parser: argparse.ArgumentParser, peers: str | None) -> list[str]:
+    """Return the peers of these names, after minisched."""
+    names = PEERS if peers is None else peers.split(",")
+    for name in names:
+        if name not in PEERS:
+            parser.error(f"there is no peer {name!r}: choose from {', '.join(PEERS)}")
+    return [MINISCHED, *(name for name in names if name != MINISCHED)]
 
 
-def measure(asked: argparse.Namespace, found: results.Results) -> None:
-    """Measure what is asked for; a peer that is not installed, or that breaks off, is left out by name."""
-    for peer in asked.among:
+def measure(args: argparse.Namespace, found: results.Results) -> None:
+    """Measure the chosen benchmarks; a peer that is not installed or that fails is left out and reported."""
+    for peer in args.peers:
         if not installed(peer):
-            found.missing[peer] = "it is not installed"
+            found.missing[peer] = "not installed"
     with show.progress(show.console()) as bar:
-        for benchmark in asked.chosen:
-            rounds = asked.rounds or benchmark.rounds
+        for benchmark in args.benchmarks:
+            rounds = args.rounds or benchmark.rounds
             task = bar.add_task(benchmark.name, total=rounds)
-            while not attempted(benchmark, asked.among, rounds, found, lambda task=task: bar.advance(task)):
+            while not measure_one(benchmark, args.peers, rounds, found, lambda task=task: bar.advance(task)):
                 bar.reset(task)
             bar.remove_task(task)
-            if asked.json:
-                found.save(asked.json)  # now, too: all of them take an hour
+            if args.save:
+                found.save(args.save)  # after each benchmark, since all of them take an hour
 
 
-def attempted(
+def measure_one(
     benchmark: Benchmark, peers: list[str], rounds: int, found: results.Results, advance: Callable[[], object]
 ) -> bool:
-    """Measure one benchmark; return False if a peer broke off: then again, without it."""
-    left_out = found.missing.keys() | found.slow.get(benchmark.name, {})
-    there = [peer for peer in peers if peer in benchmark.peers and peer not in left_out]
+    """Measure one benchmark; return False if a peer failed and the benchmark must be repeated without it."""
+    left_out = found.missing.keys() | found.too_slow.get(benchmark.name, {})
+    present = [peer for peer in peers if peer in benchmark.peers and peer not in left_out]
     measured = []
     try:
-        for values in benchmark.measure(there, rounds):
+        for values in benchmark.measure(present, rounds):
             measured.append(values)
             advance()
-    except Failed as error:
-        broken, _, why = str(error).partition(": ")
-        if broken not in there or broken == OURS:
+    except ProcessFailed as error:
+        failed, _, reason = str(error).partition(": ")
+        if failed not in present or failed == MINISCHED:
             raise
-        missing = found.slow.setdefault(benchmark.name, {}) if isinstance(error, Slow) else found.missing
-        missing[broken] = why
+        timed_out = isinstance(error, ProcessTimeout)
+        reasons = found.too_slow.setdefault(benchmark.name, {}) if timed_out else found.missing
+        reasons[failed] = reason
         return False
     for values in measured:
         found.add(benchmark.series, values)
@@ -93,29 +94,28 @@ def attempted(
 
 
 def main() -> int:
-    """Do what is asked for; return the exit status."""
-    asked = options()
-    if asked.list:
-        print(*(f"{benchmark.name:<18} {benchmark.what}" for benchmark in BENCHMARKS.values()), sep="\n")
+    """Run the command and return its exit status."""
+    args = options()
+    if args.list:
+        print(*(f"{benchmark.name:<18} {benchmark.description}" for benchmark in BENCHMARKS.values()), sep="\n")
         return 0
-    found = results.read(asked.read) if asked.read else results.Results()
-    if not asked.read:
-        measure(asked, found)
+    found = results.load(args.load) if args.load else results.Results()
+    if not args.load:
+        measure(args, found)
     for table in show.tables(found):
         show.console().print(table)
-    for line in found.left_out():
-        print(line)
-    if asked.json:
-        found.save(asked.json)
-    if asked.plot:
-        from . import plot  # only here: it is slow to import
+    print("".join(f"{line}\n" for line in found.left_out()), end="")
+    if args.save:
+        found.save(args.save)
+    if args.draw:
+        from . import picture  # imported late, since matplotlib takes a second
 
-        plot.draw(found, asked.plot)
-    if asked.write_floor:
+        picture.draw(found, args.draw)
+    if args.write_floor:
         results.write_floor(found)
-    wrong = results.below_the_floor(found) if asked.check else []
-    print(*wrong, sep="\n", end="\n" if wrong else "")
-    return 1 if wrong else 0
+    failures = results.below_the_floor(found) if args.check else []
+    print("".join(f"{line}\n" for line in failures), end="")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

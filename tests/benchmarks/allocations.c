@@ -1,5 +1,5 @@
-/* Counts what Python asks of its allocators, once `count_from_here` was called: memory for objects and what they hold.
- * An object that comes from a free list of the interpreter asks for none. */
+/* Count the allocations of Python objects and of their contents, from the call of `count_from_here` on.
+ * An object that the interpreter takes from a free list is not an allocation. */
 
 #include <stddef.h>
 
@@ -9,43 +9,47 @@ typedef struct {
     void *(*calloc)(void *, size_t, size_t);
     void *(*realloc)(void *, void *, size_t);
     void (*free)(void *, void *);
-} Allocator; /* PyMemAllocatorEx: see "Memory Management" in the manual of Python's C interface */
+} Allocator; /* PyMemAllocatorEx of Python's C API, see its chapter "Memory Management" */
 
 typedef void (*Exchange)(int domain, Allocator *);
 
 static Allocator original[3];
 static long long count;
+static long long bytes;
 
 static void *counting_malloc(void *domain, size_t size)
 {
-    Allocator *it = domain;
+    Allocator *allocator = domain;
     count++;
-    return it->malloc(it->context, size);
+    bytes += size;
+    return allocator->malloc(allocator->context, size);
 }
 
 static void *counting_calloc(void *domain, size_t number, size_t size)
 {
-    Allocator *it = domain;
+    Allocator *allocator = domain;
     count++;
-    return it->calloc(it->context, number, size);
+    bytes += number * size;
+    return allocator->calloc(allocator->context, number, size);
 }
 
 static void *counting_realloc(void *domain, void *old, size_t size)
 {
-    Allocator *it = domain;
+    Allocator *allocator = domain;
     count++;
-    return it->realloc(it->context, old, size);
+    bytes += size;
+    return allocator->realloc(allocator->context, old, size);
 }
 
 static void counting_free(void *domain, void *old)
 {
-    Allocator *it = domain;
-    it->free(it->context, old);
+    Allocator *allocator = domain;
+    allocator->free(allocator->context, old);
 }
 
 void count_from_here(Exchange get, Exchange set)
 {
-    for (int domain = 1; domain <= 2; domain++) { /* memory, and objects; 0 would need no lock, which `count` does */
+    for (int domain = 1; domain <= 2; domain++) { /* the mem and object domains, which hold the GIL; raw (0) does not */
         get(domain, &original[domain]);
         Allocator counting = {&original[domain], counting_malloc, counting_calloc, counting_realloc, counting_free};
         set(domain, &counting);
@@ -55,4 +59,9 @@ void count_from_here(Exchange get, Exchange set)
 long long counted(void)
 {
     return count;
+}
+
+long long counted_bytes(void)
+{
+    return bytes;
 }

@@ -1,7 +1,9 @@
-"""What is measured, and of whom.
+"""The vocabulary of the benchmarks: peers, series, and the base class of a benchmark.
 
-A *benchmark* gives, round by round, the values of one or more *series*; a series compares the peers in
-one figure, of which less is better: seconds, or bytes, or calls of the operating system.
+A *peer* is a program that is compared with minisched: another scheduler, or one of the limits. A *series*
+compares the peers in one figure, where less is better. A *benchmark* measures one or more series, round by round.
+
+Not here: the benchmarks themselves (`work`, `echo`), and the code of the peers (`peers/`, `echo_servers`).
 """
 
 from __future__ import annotations
@@ -10,15 +12,16 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-OURS = "minisched"
-LIMIT = "bare loop"
-SHAPE = "bare tasks"
+MINISCHED = "minisched"
+IN_THREAD = "minisched InThread"
+BARE_LOOP = "bare loop"
+BARE_TASKS = "bare tasks"
 
-# What has to be installed to measure a peer. The limits do as little as can be done at all.
+# The package that each peer needs, or None.
 PEERS = {
-    OURS: None,
-    LIMIT: None,
-    SHAPE: None,
+    MINISCHED: None,
+    BARE_LOOP: None,
+    BARE_TASKS: None,
     "C epoll": None,
     "bare epoll": None,
     "asyncio": None,
@@ -32,39 +35,43 @@ PEERS = {
     "curio": "curio",
     "tinyio": "tinyio",
     "threads": None,
+    IN_THREAD: None,
 }
-LIMITS = (LIMIT, SHAPE, "C epoll", "bare epoll")
 
-BOUNDS = (LIMIT, "bare epoll")  # of these, what everyone is compared with
+# Programs that do no more than the benchmark needs: they show how fast a scheduler could be at all.
+LIMITS = (BARE_LOOP, BARE_TASKS, "C epoll", "bare epoll")
 
-Values = dict[str, dict[str, float]]  # by series, by peer
+# Limits that get a table of their own, in which every peer is compared with them.
+BASELINES = (BARE_LOOP, "bare epoll")
+
+Values = dict[str, dict[str, float]]  # by series, by peer; times in seconds
 
 
 @dataclass(frozen=True)
 class Series:
-    """One figure of each peer; `unit` is us, ms, bytes or calls."""
+    """One figure of each peer; `unit` is the unit in which it is shown: us, ms, bytes or syscalls."""
 
     name: str
-    what: str
+    description: str
     unit: str = "us"
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Something to measure, of those peers that can do it."""
+    """A measurement, with the peers that can take part in it."""
 
     name: str
-    what: str
+    description: str
     rounds: int
     peers: tuple[str, ...]
     series: tuple[Series, ...] = field(kw_only=True)
 
     def measure(self, peers: list[str], rounds: int) -> Iterator[Values]:
-        """Measure these peers, so many rounds; give the values of each."""
+        """Measure these peers and yield the values of each round."""
         raise NotImplementedError
 
 
 def installed(peer: str) -> bool:
-    """Return whether a peer is there, without importing it."""
-    needed = PEERS[peer]
-    return needed is None or importlib.util.find_spec(needed) is not None
+    """Return whether the package of a peer is installed, without importing it."""
+    package = PEERS[peer]
+    return package is None or importlib.util.find_spec(package) is not None

@@ -1,4 +1,4 @@
-/* The smallest echo server: epoll, and nothing else. It listens at any port, and says which. */
+/* A limit: the smallest echo server on epoll. It listens on a free port and prints the port. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -24,7 +24,7 @@ static void echo(int fd) {
         ssize_t n = send(fd, data + sent, size - sent, MSG_NOSIGNAL);
         if (n >= 0) {
             sent += n;
-        } else if (errno == EAGAIN) { /* its peer reads: this does not last */
+        } else if (errno == EAGAIN) { /* the client reads, so this is short */
             struct pollfd writable = {.fd = fd, .events = POLLOUT};
             poll(&writable, 1, -1);
         } else {
@@ -35,8 +35,8 @@ static void echo(int fd) {
 }
 
 int main(void) {
-    struct sockaddr_in where = {.sin_family = AF_INET};
-    socklen_t length = sizeof where;
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t length = sizeof address;
     struct epoll_event events[256], event = {.events = EPOLLIN};
     struct rlimit files;
     int yes = 1, listener = socket(AF_INET, SOCK_STREAM, 0), epoll = epoll_create1(0);
@@ -44,10 +44,10 @@ int main(void) {
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
-    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (bind(listener, (struct sockaddr *)&where, sizeof where) < 0 || listen(listener, 1024) < 0) return 1;
-    getsockname(listener, (struct sockaddr *)&where, &length);
-    printf("%d\n", ntohs(where.sin_port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1024) < 0) return 1;
+    getsockname(listener, (struct sockaddr *)&address, &length);
+    printf("%d\n", ntohs(address.sin_port));
     fflush(stdout);
     event.data.fd = listener;
     epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);

@@ -1,24 +1,32 @@
-"""The load on an echo server, where no C compiler is: as `load.c`, but slower than the servers."""
+"""The load on an echo server, for machines without a C compiler.
+
+The protocol is that of `load.c`. This program is slower than the servers that it measures.
+"""
 
 from __future__ import annotations
 
 import selectors
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 
 LOCAL = "127.0.0.1"
+PATTERN_BYTES = 9973  # after which the pattern repeats; a prime, so that connections have different messages
 
 
 class Client:
-    """A connection, and how far its message has come."""
+    """A connection, and the number of bytes of its message that were sent and received."""
 
-    def __init__(self, port: int, message: bytes) -> None:
-        self.sock = socket.create_connection((LOCAL, port))
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, port: int, message: bytes, udp: bool = False) -> None:
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
+        self.sock.connect((LOCAL, port))
+        if not udp:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)
         self.message = message
-        self.sent = self.received = len(message)  # nothing is under way
+        self.sent = self.received = len(message)  # no message is in flight
         self.start = 0.0
 
     def begin(self) -> None:
@@ -28,7 +36,7 @@ class Client:
         self.push()
 
     def push(self) -> None:
-        """Send what can be sent."""
+        """Send until the socket would block."""
         try:
             while self.sent < len(self.message):
                 self.sent += self.sock.send(memoryview(self.message)[self.sent :])
@@ -36,23 +44,25 @@ class Client:
             pass
 
     def pull(self) -> bool:
-        """Take what has come; return whether that was the last of a message."""
+        """Receive data; return whether the message is complete."""
         data = self.sock.recv(65536)
         if not data:
-            raise ConnectionError("the server has closed a connection")
+            raise ConnectionError("the server closed a connection")
+        if data != self.message[self.received : self.received + len(data)]:
+            raise ConnectionError("the echo differs from the message")
         self.received += len(data)
         self.push()
         return self.received == len(self.message)
 
 
 def load(clients: list[Client], selector: selectors.BaseSelector, seconds: float) -> tuple[list[float], float]:
-    """Let all send, one message after the other; return what each took, and how long it all took."""
+    """Let each client send one message after the other; return the seconds of each message, and of the whole."""
     times: list[float] = []
     start = perf_counter()
-    under_way = len(clients)
+    in_flight = len(clients)
     for client in clients:
         client.begin()
-    while under_way:
+    while in_flight:
         for key, _ in selector.select():
             client: Client = key.data
             if not client.pull():
@@ -62,24 +72,34 @@ def load(clients: list[Client], selector: selectors.BaseSelector, seconds: float
             if now < start + seconds:
                 client.begin()
             else:
-                under_way -= 1
+                in_flight -= 1
     return times, perf_counter() - start
 
 
-def main(port: int, connections: int, size: int) -> None:
-    """Connect, and answer each line that is asked."""
-    message = b"x" * size
-    clients = [Client(port, message) for _ in range(connections)]
+def in_lines(message: bytes, line: int) -> bytes:
+    """Return a message in which each `line` bytes are a line; 0: the message itself."""
+    if not line:
+        return message
+    changed = bytearray(message.replace(b"\n", b" "))
+    changed[line - 1 :: line] = b"\n" * len(changed[line - 1 :: line])
+    return bytes(changed)
+
+
+def main(port: int, connections: int, size: int, line: int = 0, kind: Callable[[int, bytes], Client] = Client) -> None:
+    """Connect the clients, and answer each line of standard input."""
+    pattern = bytes(i * i % PATTERN_BYTES % 256 for i in range(size + PATTERN_BYTES))
+    starts = (i % PATTERN_BYTES for i in range(connections))
+    clients = [kind(port, in_lines(pattern[start : start + size], line)) for start in starts]
     selector = selectors.DefaultSelector()
     for client in clients:
         selector.register(client.sock, selectors.EVENT_READ, client)
     print("ready", flush=True)
     for line in sys.stdin:
-        times, took = load(clients, selector, float(line))
+        times, total = load(clients, selector, float(line))
         times.sort()
         count = len(times)
-        print(count, took, times[count // 2], times[count * 99 // 100], flush=True)
+        print(count, total, times[count // 2], times[count * 99 // 100], flush=True)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:5]), kind=partial(Client, udp=True) if sys.argv[5:] == ["udp"] else Client)

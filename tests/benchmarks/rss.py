@@ -1,4 +1,4 @@
-"""How much memory this process uses."""
+"""Report the memory that this process uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STATM = Path("/proc/self/statm")
 
 
 def used_memory() -> int:
-    """Return the bytes of memory that this process has now; its peak where only that is known."""
+    """Return the resident memory of this process in bytes, or its peak on a system without /proc."""
     gc.collect()
     if STATM.exists():
         return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

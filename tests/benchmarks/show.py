@@ -1,4 +1,4 @@
-"""The results as tables, and the progress of measuring as a bar."""
+"""Show results as tables, and the progress of a measurement as a bar."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .catalogue import BOUNDS, LIMITS, OURS, PEERS
+from .catalogue import BASELINES, LIMITS, MINISCHED, PEERS
 from .results import Results
 
-FACTORS = {"us": 1e6, "ms": 1e3, "bytes": 1.0, "calls": 1.0}
-WIDE = 200  # columns, where nobody looks at it on a terminal
+FACTORS = {"us": 1e6, "ms": 1e3, "bytes": 1.0, "syscalls": 1.0}
+WIDTH_COLUMNS = 200  # of a table that does not go to a terminal
 
 
 def progress(console: Console) -> Progress:
-    """Return a bar that shows how far measuring has come; nothing in a pipe."""
+    """Return a progress bar, which is hidden where the output is not a terminal."""
     columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
@@ -30,39 +30,44 @@ def amount(value: float | None, unit: str) -> str:
 
 
 def times(ratio: float | None) -> str:
-    """Return a ratio: two digits that mean something, three where it is close to 1."""
+    """Return a ratio with two significant digits, or three where it is close to 1."""
     if ratio is None:
         return "-"
     return f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.1f}" if ratio >= 10 else f"{ratio:.2f}"
 
 
 def tables(results: Results) -> Iterator[Table]:
-    """Return a table for each group of series that has the same peers: beside ours, then beside the limit."""
+    """Yield the tables of each group of series that has the same peers: one relative to minisched, one to each limit.
+
+    The first kind can be compared with the figures of README.md; the titles say which is which.
+    """
     groups: dict[tuple[str, ...], list[str]] = {}
     for name, by_peer in results.values.items():
         groups.setdefault(tuple(peer for peer in PEERS if peer in by_peer), []).append(name)
     for peers, names in groups.items():
-        yield table(results, names, peers, OURS)
-        for limit in BOUNDS:
-            if limit in peers and OURS in peers:
-                yield table(results, names, peers, limit)
+        yield table(results, names, peers, MINISCHED)
+        for baseline in BASELINES:
+            if baseline in peers and MINISCHED in peers:
+                yield table(results, names, peers, baseline)
 
 
-def table(results: Results, names: Iterable[str], peers: tuple[str, ...], to: str) -> Table:
-    """Return the table of some series, beside what one of the peers takes."""
-    title = f"Python {results.python}: how many times as long, or as much, as {to} (the median of the rounds)"
+def table(results: Results, names: Iterable[str], peers: tuple[str, ...], base: str) -> Table:
+    """Return a table with the amount of one peer and the ratios of the others to it."""
+    purpose = "as in tests/benchmarks/README.md" if base == MINISCHED else "how close each peer is to a limit"
+    title = f"Relative to {base} ({purpose}). Python {results.python}, median of the rounds: "
+    title += f"the amount of {base}, then each peer divided by {base}"
     shown = Table(title=title, title_justify="left", caption_justify="left")
     shown.add_column("")
-    for peer in sorted(peers, key=lambda peer: peer != to):  # it comes first
+    for peer in sorted(peers, key=lambda peer: peer != base):  # `base` is the first column
         shown.add_column(peer, justify="right", style="dim" if peer in LIMITS else "")
     for name in names:
         series = results.series[name]
-        cells = [times(results.ratio(name, peer, to)) for peer in peers if peer != to]
-        shown.add_row(f"{name}: {series.what}", amount(results.value(name, to), series.unit), *cells)
+        cells = [times(results.ratio(name, peer, base)) for peer in peers if peer != base]
+        shown.add_row(f"{name}: {series.description}", amount(results.value(name, base), series.unit), *cells)
     return shown
 
 
 def console() -> Console:
-    """Return where it is shown."""
-    found = Console()
-    return found if found.is_terminal else Console(width=WIDE)
+    """Return the console that the tables are printed on."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=WIDTH_COLUMNS)

@@ -1,7 +1,8 @@
-"""The process of one peer: `python -m tests.benchmarks.worker MODULE` does what standard input asks for.
+"""Run the operations of one peer: `python -m tests.benchmarks.worker MODULE`.
 
-A line is `NAME SIZE TIMES`; the answer is the mean of what the function returned so many times, or
-`none` if the peer can't do it.
+Each line of standard input is `NAME SIZE TIMES`. The worker calls the function NAME of the peer's module
+TIMES times and answers `FIGURE OPERATIONS`: the seconds (or bytes) of one operation, and the number of
+operations that the tasks reported. It answers `none` if the peer has no such function.
 """
 
 from __future__ import annotations
@@ -9,14 +10,22 @@ from __future__ import annotations
 import importlib
 import sys
 
+from .peers import counts
+
 
 def main(module: str) -> None:
-    """Answer until the other side has no more to ask."""
+    """Answer each line until standard input is closed."""
     peer = importlib.import_module(f"{__package__}.peers.{module}")
     for line in sys.stdin:
         name, size, times = line.split()
-        work = getattr(peer, name, None)
-        print("none" if work is None else sum(work(int(size)) for _ in range(int(times))) / int(times), flush=True)
+        function = getattr(peer, name, None)
+        if function is None:
+            print("none", flush=True)
+            continue
+        counts.clear()
+        total = sum(function(int(size)) for _ in range(int(times)))
+        operations = sum(counts)
+        print(total / operations, operations, flush=True)
 
 
 if __name__ == "__main__":

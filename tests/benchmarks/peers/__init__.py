@@ -1,16 +1,33 @@
-"""The same work for each peer: a module has a function for each benchmark that the peer can do.
+"""The same operations for each peer: a module has a function for each benchmark that the peer can do.
 
-`NAME(size)` does `size` operations (the catalogue says what those are) and returns the seconds of
-one, the start of the loop and of what is measured aside. Each is written as the peer's own manual
-would have it: its stock loop, contexts, the collector as it is; nothing is left out that its users
-would have.
+`NAME(size)` does `size` operations and returns the seconds that they took, without the start and the end of the
+event loop; `memory` returns bytes. The bodies report to `finished` how many operations they did, so that different
+work is noticed. Each function is written as the manual of the peer recommends: with its stock event loop, its
+contexts, and the garbage collector as it is.
 """
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import contextmanager
+
 TASKS = 100  # that take turns
-DEADLINES = 0.2  # seconds: the sleepers' deadlines come within these
-DENSITY = 2e-6  # seconds for each sleeper, where their number varies
-SWITCHES = 20  # of each task, where their number varies: its beginning and end are in the figure, too
-LIMIT = 30  # seconds of a timeout that is never reached
-LONG = 3600  # seconds that nobody sleeps to the end
+MAX_SLEEP_SECONDS = 0.2
+SLEEP_PER_TASK_SECONDS = 2e-6  # the longest sleep for each task, where the number of tasks varies
+SWITCHES = 20  # of each task, where the number of tasks varies: the figure includes its start and its end
+TIMEOUT_SECONDS = 30  # never reached
+BLOCK_BYTES = 4096  # of one read of a file
+BLOCKS = 256  # of the file: 1 MiB, which stays in the page cache
+PROGRAM = ("echo", "x")  # writes two bytes
+ENDLESS_SECONDS = 3600  # of a sleep that is never waited out
+
+counts: list[int] = []  # of operations, from each body that has finished
+finished = counts.append
+
+
+@contextmanager
+def file_of_blocks():
+    """Make a file whose blocks are in the page cache; return its path. A tmpfs has no RWF_NOWAIT, which shows."""
+    with tempfile.NamedTemporaryFile(buffering=0) as file:
+        file.write(bytes(BLOCKS * BLOCK_BYTES))
+        yield file.name

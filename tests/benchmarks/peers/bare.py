@@ -1,16 +1,17 @@
-"""The limit: the smallest loop over generators that there is, which can do nothing but take turns."""
+"""The bare loop: a limit. The smallest loop that lets generators take turns, without anything else."""
 
+# ruff: noqa: B007  (the last value of a loop variable is reported after the loop)
 from __future__ import annotations
 
 from collections import deque
 from time import perf_counter
 
 from ..rss import used_memory
-from . import SWITCHES, TASKS
+from . import SWITCHES, TASKS, finished
 
 
 def loop(ready: deque) -> None:
-    """Run generators in turns, to their ends."""
+    """Run generators in turns until all have ended."""
     while ready:
         task = ready.popleft()
         try:
@@ -27,44 +28,53 @@ def timed(ready):
 
 
 def body(turns):
-    for _ in range(turns):
+    for turn in range(turns):
         yield
+    finished(turn + 1)
 
 
 def switch(size):
-    return timed(deque(body(size // TASKS) for _ in range(TASKS))) / size
+    return timed(deque(body(size // TASKS) for _ in range(TASKS)))
 
 
 def scale_switch(tasks):
-    return timed(deque(body(SWITCHES) for _ in range(tasks))) / (tasks * SWITCHES)
+    return timed(deque(body(SWITCHES) for _ in range(tasks)))
 
 
-syscall = switch  # it has none
+syscall = switch  # the bare loop has no syscalls
 
 
 def deeper(below, turns):
     if below:
         return (yield from deeper(below - 1, turns))
-    for _ in range(turns):
+    for turn in range(turns):
         yield
+    finished(turn + 1)
 
 
 def depth_1(size):
-    return timed(deque([deeper(0, size)])) / size
+    return timed(deque([deeper(0, size)]))
 
 
 def depth_10(size):
-    return timed(deque([deeper(9, size)])) / size
+    return timed(deque([deeper(9, size)]))
 
 
 def depth_100(size):
-    return timed(deque([deeper(99, size)])) / size
+    return timed(deque([deeper(99, size)]))
+
+
+def nothing():
+    return
+    yield
 
 
 def fan(size):
     start = perf_counter()
-    loop(deque(body(0) for _ in range(size)))
-    return (perf_counter() - start) / size
+    tasks = deque(nothing() for _ in range(size))
+    finished(len(tasks))
+    loop(tasks)
+    return perf_counter() - start
 
 
 def single():
@@ -76,4 +86,5 @@ def memory(size):
     ready = deque(single() for _ in range(size))
     for task in ready:
         task.send(None)
-    return (used_memory() - before) / size
+    finished(len(ready))
+    return used_memory() - before

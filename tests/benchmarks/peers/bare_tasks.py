@@ -1,10 +1,11 @@
-"""The other limit: the least that tasks take which have a context, and make calls that are objects.
+"""Bare tasks: a limit. The smallest scheduler with the shape of minisched, and without its features.
 
-It has minisched's shape and nothing else: no cancellation, no parents, no names, no look at what was
-yielded, an error ends everything, nothing is said of who waits for what. So it tells what the shape
-itself costs; what minisched takes beyond that, it takes for what is left out here.
+A task has a context, and a syscall is an object that handles itself. There is no tree of tasks, no name, no check of
+the yielded object and no report. A task can be cancelled while it sleeps, and never else; an error ends the run. So
+this limit shows the cost of the shape. The difference to minisched is the cost of the features.
 """
 
+# ruff: noqa: B007  (the last value of a loop variable is reported after the loop)
 from __future__ import annotations
 
 from collections import deque
@@ -13,11 +14,15 @@ from select import EPOLLIN, epoll
 from time import monotonic, perf_counter
 
 from ..rss import used_memory
-from . import LONG, TASKS
+from . import ENDLESS_SECONDS, TASKS, finished
+
+
+class Stopped(BaseException):
+    """Raised in a cancelled task, and in the task that joins it."""
 
 
 class Task:
-    """A generator, its context, and what it is given next."""
+    """A generator, its context, and the value that its next turn receives."""
 
     __slots__ = ("context", "joiner", "step", "value")
 
@@ -28,12 +33,12 @@ class Task:
 
 
 class Loop:
-    """Tasks take turns; who reads is told by epoll."""
+    """Ready tasks take turns; epoll wakes tasks that read."""
 
     def __init__(self):
         self.ready = deque()
         self.timers = []
-        self.readers = {}  # by number: who is told
+        self.readers = {}  # by fd: the object whose `ready` is called
         self.epoll = epoll()
 
     def spawn(self, gen):
@@ -53,14 +58,17 @@ class Loop:
                 if task.joiner is not None:
                     ready.append(task.joiner)
                 continue
+            except Stopped as stopped:
+                task.step, task.value = None, stopped.with_traceback(None)
+                continue
             if call is None:
                 task.value = None
                 ready.append(task)
-            elif call.handle(self, task):  # it need not wait
+            elif call.handle(self, task):  # the task does not wait
                 ready.append(task)
 
     def serve(self, listener, body):
-        """Run a task for each connection, for ever."""
+        """Run a task for each connection; never return."""
         self.watch(listener, Accepting(listener, body))
         while True:
             for fd, _ in self.epoll.poll():
@@ -74,7 +82,7 @@ class Loop:
 
 
 class Accepting:
-    """Who is told of new connections."""
+    """The reader of a listener: it accepts connections and spawns their tasks."""
 
     def __init__(self, listener, body):
         self.listener, self.body = listener, body
@@ -86,14 +94,14 @@ class Accepting:
 
 
 class Connection:
-    """A socket, and whether it was read to the end."""
+    """A socket; `short` is set when the last read emptied it."""
 
     def __init__(self, sock):
         self.sock, self.fd, self.short = sock, sock.fileno(), False
 
 
 class Sleep(float):
-    """A point in time is all that there is to say of it."""
+    """A sleep is its number of seconds."""
 
     __slots__ = ()
 
@@ -126,7 +134,33 @@ class Join:
             self.task.joiner = task
             return False
         task.value = self.task.value
+        if type(task.value) is Stopped:
+            throw_into(task)
         return True
+
+
+class Cancel:
+    __slots__ = ("task",)
+
+    def __init__(self, task):
+        self.task = task
+
+    def handle(self, loop, task):
+        self.task.value = Stopped()
+        throw_into(self.task)
+        loop.ready.append(self.task)
+        task.value = None
+        return True
+
+
+def throw_into(task):
+    """Let the next turn of a task raise its value."""
+
+    def throw(error):
+        task.step = send
+        return send.__self__.throw(error)
+
+    send, task.step = task.step, throw
 
 
 class Read:
@@ -165,7 +199,7 @@ class Write:
 
     def handle(self, loop, task):
         sent = self.conn.sock.send(self.data)
-        while sent < len(self.data):  # its peer reads: this does not last
+        while sent < len(self.data):  # the client reads, so this is short
             try:
                 sent += self.conn.sock.send(self.data[sent:])
             except BlockingIOError:
@@ -174,7 +208,7 @@ class Write:
 
 
 def timed(*bodies):
-    """Run tasks to their ends; return the seconds that takes."""
+    """Run tasks until all have ended; return the seconds that they took."""
     loop = Loop()
     for body in bodies:
         _ = loop.spawn(body)
@@ -185,45 +219,73 @@ def timed(*bodies):
 
 def switch(size):
     def body():
-        for _ in range(size // TASKS):
+        for turn in range(size // TASKS):
             yield
+        finished(turn + 1)
 
-    return timed(*(body() for _ in range(TASKS))) / size
+    return timed(*(body() for _ in range(TASKS)))
 
 
 def syscall(size):
     def body():
-        for _ in range(size // TASKS):
+        for turn in range(size // TASKS):
             yield Sleep(0)
+        finished(turn + 1)
 
-    return timed(*(body() for _ in range(TASKS))) / size
+    return timed(*(body() for _ in range(TASKS)))
 
 
-def nothing():
-    return
+def same(number):
+    return number
     yield
 
 
 def spawn(size):
     def main():
-        for _ in range(size):
-            task = yield Spawn(nothing())
-            yield Join(task)
+        for number in range(size):
+            task = yield Spawn(same(number))
+            result = yield Join(task)
+        finished(result + 1)
 
-    return timed(main()) / size
+    return timed(main())
+
+
+def cancel_each(size):
+    def sleeper():
+        yield Sleep(ENDLESS_SECONDS)
+
+    def main():
+        tasks = []
+        for _ in range(size):
+            tasks.append((yield Spawn(sleeper())))
+        cancelled = 0
+        start = perf_counter()
+        for task in tasks:
+            yield Cancel(task)
+            try:
+                yield Join(task)
+            except Stopped:
+                cancelled += 1
+        used.append(perf_counter() - start)
+        finished(cancelled)
+
+    used = []
+    timed(main())
+    return used[0]
 
 
 def memory(size):
     def sleeper():
-        yield Sleep(LONG)
+        yield Sleep(ENDLESS_SECONDS)
 
     def main():
         before = used_memory()
-        for _ in range(size):
+        for number in range(size):
             yield Spawn(sleeper())
         yield
-        taken.append(used_memory() - before)
+        used.append(used_memory() - before)
+        finished(number + 1)
 
-    taken = []
+    used = []
     timed(main())
-    return taken[0] / size
+    return used[0]

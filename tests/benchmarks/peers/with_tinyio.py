@@ -1,5 +1,6 @@
-"""tinyio: a small loop over generators, without files; what it can't do is not here."""
+"""tinyio: a small loop over generators, without queues and without cancellation."""
 
+# ruff: noqa: B007  (the last value of a loop variable is reported after the loop)
 from __future__ import annotations
 
 from random import Random
@@ -8,7 +9,7 @@ from time import perf_counter, process_time
 import tinyio
 
 from ..rss import used_memory
-from . import DEADLINES, LIMIT, LONG, TASKS
+from . import ENDLESS_SECONDS, MAX_SLEEP_SECONDS, TASKS, TIMEOUT_SECONDS, finished
 
 
 def run(main):
@@ -16,7 +17,7 @@ def run(main):
 
 
 def taking_turns(bodies):
-    """Run tasks to their ends; return the seconds that takes."""
+    """Run tasks until all have ended; return the seconds that they took."""
 
     def main():
         start = perf_counter()
@@ -28,61 +29,68 @@ def taking_turns(bodies):
 
 def switch(size):
     def body():
-        for _ in range(size // TASKS):
+        for turn in range(size // TASKS):
             yield
+        finished(turn + 1)
 
-    return taking_turns([body() for _ in range(TASKS)]) / size
+    return taking_turns([body() for _ in range(TASKS)])
 
 
 def syscall(size):
     def body():
-        for _ in range(size // TASKS):
+        for turn in range(size // TASKS):
             yield tinyio.sleep(0)
+        finished(turn + 1)
 
-    return taking_turns([body() for _ in range(TASKS)]) / size
+    return taking_turns([body() for _ in range(TASKS)])
 
 
 def deeper(below, turns):
     if below:
         return (yield from deeper(below - 1, turns))
-    for _ in range(turns):
+    for turn in range(turns):
         yield
+    finished(turn + 1)
 
 
 def depth_1(size):
-    return taking_turns([deeper(0, size)]) / size
+    return taking_turns([deeper(0, size)])
 
 
 def depth_10(size):
-    return taking_turns([deeper(9, size)]) / size
+    return taking_turns([deeper(9, size)])
 
 
 def depth_100(size):
-    return taking_turns([deeper(99, size)]) / size
+    return taking_turns([deeper(99, size)])
 
 
-def nothing():
-    return
+def same(number):
+    return number
     yield
 
 
 def spawn(size):
     def main():
         start = perf_counter()
-        for _ in range(size):
-            yield nothing()
-        return perf_counter() - start
+        for number in range(size):
+            result = yield same(number)
+        seconds = perf_counter() - start
+        finished(result + 1)
+        return seconds
 
-    return run(main()) / size
+    return run(main())
 
 
 def fan(size):
     def main():
         start = perf_counter()
-        yield [nothing() for _ in range(size)]
-        return perf_counter() - start
+        results = yield [same(number) for number in range(size)]
+        seconds = perf_counter() - start
+        finished(results[-1] + 1)
+        return seconds
 
-    return run(main()) / size
+    return run(main())
 
 
 def sleep(size):
@@ -90,20 +98,23 @@ def sleep(size):
 
     def main():
         start = process_time()
-        yield [tinyio.sleep(random.uniform(0, DEADLINES)) for _ in range(size)]
-        return process_time() - start
+        results = yield [tinyio.sleep(random.uniform(0, MAX_SLEEP_SECONDS)) for _ in range(size)]
+        seconds = process_time() - start
+        finished(len(results))
+        return seconds
 
-    return run(main()) / size
+    return run(main())
 
 
 def timeout(size):
     def main():
         start = perf_counter()
-        for _ in range(size):
-            yield tinyio.timeout(once(), LIMIT)
+        for turn in range(size):
+            yield tinyio.timeout(once(), TIMEOUT_SECONDS)
+        finished(turn + 1)
         return perf_counter() - start
 
-    return run(main()) / size
+    return run(main())
 
 
 def once():
@@ -114,28 +125,31 @@ def lock(size):
     shared = tinyio.Lock()
 
     def body():
-        for _ in range(size // TASKS):
+        for turn in range(size // TASKS):
             with (yield shared()):
                 yield
+        finished(turn + 1)
 
-    return taking_turns([body() for _ in range(TASKS)]) / size
+    return taking_turns([body() for _ in range(TASKS)])
 
 
 def memory(size):
     def sleeper():
-        yield tinyio.sleep(LONG)
+        yield tinyio.sleep(ENDLESS_SECONDS)
 
     def main():
         before = used_memory()
-        yield {sleeper() for _ in range(size)}
+        tasks = {sleeper() for _ in range(size)}
+        yield tasks
         yield
+        finished(len(tasks))
         raise Used(used_memory() - before)
 
     try:
         run(main())
-    except Used as used:  # an error ends the sleepers
-        return used.args[0] / size
+    except Used as used:
+        return used.args[0]
 
 
 class Used(Exception):
-    """So much memory is used."""
+    """An exception that ends the sleepers; its argument is the memory that they used."""

@@ -1,4 +1,4 @@
-"""uvloop: asyncio's tasks on a loop in C."""
+"""uvloop: the tasks of asyncio on an event loop in C."""
 
 from __future__ import annotations
 

@@ -1,0 +1,34 @@
+"""Instruments: observe a run while it happens, and describe it when it fails.
+
+`trace` prints one line for each event (`TextTrace`). `timeline` shows a column for each task and a row for each
+turn (`Timeline`, with `plain` and `coloured` to print rows). `report` describes a task (`label`, `stack`) and a
+deadlock. `debug` warns of generators and syscalls that are created and never run (`Debug`), `handling` of scopes that
+are never entered and of handlers that change their call (`Handling`). `slow_turns` logs turns that hold up the run
+(`SlowTurns`). `run(debug=True)` installs these three.
+
+Each instrument is a `Watcher` or is called by one; `run(main, watch=[...])` installs it.
+
+Invariant, tested: importing a module outside `lab`, `testing` and `cli` does not import this package. The loop imports
+`report` only for a deadlock, and `debug` only for `run(debug=True)`.
+
+Example:
+    >>> from minisched import Sleep, run
+    >>> from minisched.lab import TextTrace
+    >>> def main():
+    ...     yield Sleep(0)
+    >>> run(main(), watch=[TextTrace(print)])
+        0  -               spawned 0 main
+        1  0 main          <- None
+        1  0 main          -> Sleep(0)
+        2  0 main          <- None
+        2  0 main          ended: returned None
+"""
+
+from .debug import Debug
+from .handling import Handling
+from .report import label, stack
+from .slow_turns import SlowTurns
+from .timeline import Timeline, coloured, plain
+from .trace import TextTrace
+
+__all__ = ["Debug", "Handling", "SlowTurns", "TextTrace", "Timeline", "coloured", "label", "plain", "stack"]
