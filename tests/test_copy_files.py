@@ -93,11 +93,9 @@ def test_a_copy_that_is_cancelled_anywhere_leaves_no_half_file(demo, tmp_path):
     for name in "ab":
         (source / name).write_bytes(name.encode() * 100)
     (source / "link").symlink_to("a")
-    seen = set()
+    seen, before = set(), open_numbers()
 
     def make():
-        before = open_numbers()
-
         def check():
             found = contents(target) if target.exists() else {}
             seen.add(len(found))

@@ -285,10 +285,11 @@ def test_threads_look_at_the_file(path, monkeypatch):
 
 def test_a_follower_that_is_cancelled_anywhere_loses_no_byte_and_leaves_no_file(path, monkeypatch):
     monkeypatch.setattr(regular_files, "read_cached", lambda fd, size, offset: None)
+    before = open_numbers()
 
     def make():
         path.write_bytes(b"1\n2\n3\n")
-        before, lines, cancelled = open_numbers(), [], []
+        lines, cancelled = [], []
 
         def reader(follower):
             while len(lines) < 3:

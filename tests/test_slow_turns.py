@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import threading
 import time
@@ -19,6 +20,8 @@ from minisched import Listen, Sleep, Spawn, Syscall, current_kernel, do_now, run
 from minisched.lab import slow_turns
 from minisched.lab.slow_turns import SAMPLES_PER_REPORT, Processor, SlowTurns, Watchdog
 from minisched.net import addresses
+
+real_samples = Processor.samples
 
 
 @pytest.fixture
@@ -211,10 +214,14 @@ def test_the_use_of_the_processors_is_read_from_linux(tmp_path: Path):
         (tmp_path / "schedstat").write_text(f"{int(ran * 1e6)} {int(waited * 1e6)} 7\n", encoding="ascii")
         return processor.samples()
 
-    processor = Processor(1)
-    processor.path = f"{tmp_path}/"
-    assert processor.samples() == 1.0  # no such file
-    write("S", 0, 0)
+    processor = Processor(f"{tmp_path}/")
+    processor.open()
+    assert processor.samples() == 1.0  # no such files
+    (tmp_path / "schedstat").write_text("0 0 0", encoding="ascii")
+    processor.open()
+    assert processor.samples() == 1.0  # only one of them
+    (tmp_path / "stat").write_text("1 (a) S", encoding="ascii")
+    processor.open()
     assert write("S", 0, 0) == 1.0  # the thread sleeps
     assert write("S", 20, 0) == 1.0  # the thread computes
     assert write("S", 30, 10) == 0.5  # the thread shares a processor
@@ -223,6 +230,35 @@ def test_the_use_of_the_processors_is_read_from_linux(tmp_path: Path):
     assert write("R", 110, 110) == 4.0  # the thread computed for several samples
     (tmp_path / "stat").write_text("", encoding="ascii")
     assert processor.samples() == 1.0
+    processor.close()
+    assert processor.samples() == 1.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the files are those of Linux")
+def test_the_watchdog_opens_no_file_while_the_tasks_run_and_reads_none_of_theirs(logged, monkeypatch):
+    """load-faults: a handler closed the number of its socket; the watchdog's next file had it, and then read a client's
+    bytes, or closed the client's connection."""
+
+    monkeypatch.setattr(Processor, "samples", real_samples)
+
+    def main():
+        yield
+        watchdog = current_kernel().service(Watchdog)
+        assert len(watchdog.processor.files) == 2
+        files = os.listdir("/dev/fd")
+        assert watchdog.processor.samples() > 0
+        assert os.listdir("/dev/fd") == files
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.send(b"kept")
+            for file in watchdog.processor.files:
+                os.dup2(ours.fileno(), file)
+            assert watchdog.processor.samples() == 1.0
+            assert ours.recv(10) == b"kept"
+
+    before = os.listdir("/dev/fd")
+    run(main(), debug=True)
+    assert os.listdir("/dev/fd") == before
 
 
 def watchdog_threads():

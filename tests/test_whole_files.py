@@ -240,11 +240,10 @@ def test_a_limit_on_the_size_of_files_is_an_error_and_leaves_the_old_file(path):
 
 def test_a_write_that_is_cancelled_anywhere_leaves_the_old_file_or_the_new_one(path, monkeypatch):
     monkeypatch.setattr(regular_files, "MAX_PIECE_BYTES", 16)
-    seen = set()
+    seen, before = set(), open_numbers()
 
     def make():
         path.write_bytes(OLD)
-        before = open_numbers()
         done = []
 
         def main():
@@ -267,8 +266,9 @@ def test_a_write_that_is_cancelled_anywhere_leaves_the_old_file_or_the_new_one(p
 def test_a_read_that_is_cancelled_anywhere_leaves_no_file_open(path, monkeypatch):
     monkeypatch.setattr(regular_files, "read_cached", lambda fd, size, offset: None)
 
+    before = open_numbers()
+
     def make():
-        before = open_numbers()
         return read_file(path), lambda: settled(open_numbers, before)
 
     assert cancel_everywhere(make) > 4

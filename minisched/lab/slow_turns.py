@@ -30,6 +30,7 @@ import os
 import sys
 import threading
 from _thread import allocate_lock, get_ident
+from contextlib import suppress
 
 from ..kernel import Kernel, Service
 from ..kernel.tracebacks import PACKAGE
@@ -94,7 +95,7 @@ class Watchdog(Service):
         super().__init__(kernel)
         self.turn = 0  # the number of the current turn
         self.ident = get_ident()
-        self.processor = Processor(native_id())
+        self.processor = Processor(f"/proc/self/task/{native_id()}/")
         self.seen = self.reported = -1  # the turn of the last sample, and that of the last report
         self.samples = 0.0  # of the turn `seen`
         self.places: dict[tuple[str, int], None] = {}  # that were reported
@@ -108,10 +109,12 @@ class Watchdog(Service):
             return
         thread = threading.Thread(target=self.watch, name="minisched watchdog", daemon=True)
         _ = self.ending.acquire()
+        self.processor.open()
         try:
             thread.start()
         except RuntimeError:
             self.ending.release()
+            self.processor.close()
         else:
             self.thread = thread
 
@@ -121,6 +124,7 @@ class Watchdog(Service):
         if thread is not None:
             self.ending.release()
             thread.join()
+            self.processor.close()
 
     def close(self) -> None:
         if watchdogs.pop(self, self) is None:  # otherwise this is a copy in a forked process, without the thread
@@ -174,19 +178,38 @@ def native_id() -> int:
 
 
 class Processor:
-    """The use that a thread makes of the processors. Only Linux tells."""
+    """The use that a thread makes of the processors. Only Linux tells.
 
-    def __init__(self, native_id: int) -> None:
-        self.path = f"/proc/self/task/{native_id}/"
+    Decision: both files stay open while the watchdog runs, and are read by `pread`. Because: a task may close a number
+    that a socket has freed. A file of another thread that comes and goes could have that number at this time, and then
+    take bytes of the next connection. Rejected: to open the files for each sample.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory  # of the thread
+        self.files: list[int] = []
         self.last = (0, 0)  # nanoseconds on a processor, and ready without one
+
+    def open(self) -> None:
+        """Open the files of the thread, if there are any."""
+        try:
+            for name in ("schedstat", "stat"):
+                self.files.append(os.open(self.directory + name, os.O_RDONLY))
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Close them, also one that the program has closed already."""
+        while self.files:
+            with suppress(OSError):
+                os.close(self.files.pop())
 
     def samples(self) -> float:
         """Return how long the thread has run or slept since the last call, in samples; not how long it was ready."""
         try:
-            with open(f"{self.path}schedstat", encoding="ascii") as file:
-                ran, waited = map(int, file.read().split()[:2])
-            with open(f"{self.path}stat", encoding="ascii", errors="replace") as file:
-                ready = file.read().rpartition(")")[2].split()[0] == "R"
+            schedstat, stat = [os.pread(file, 4096, 0) for file in self.files]
+            ran, waited = map(int, schedstat.split()[:2])
+            ready = stat.rpartition(b")")[2].split()[0] == b"R"
         except (OSError, ValueError, IndexError):
             return 1.0
         (ran_before, waited_before), self.last = self.last, (ran, waited)
