@@ -37,6 +37,14 @@ def pytest_collection_finish():
     gc.freeze()  # modules and tests live to the end: a collection inside a test visits only what the tests have made
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """After the last test of a file, freeze what pytest keeps of its tests, which is more than what a test makes."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.fixture
 def golden(request):
     """Return a function that compares a text with the golden file of a name."""

@@ -283,6 +283,7 @@ def test_the_quiz_hides_the_answer_of_each_question_unless_asked(name, seed):
     assert " ".join(simulate(policies(seed)[name](jobs), jobs).chart).replace(".", "-") in solved[hidden[0]]
 
 
+@pytest.mark.slow
 def test_a_plot_is_the_same_each_time(tmp_path):
     pytest.importorskip("matplotlib", reason="needs matplotlib: pip install -e '.[bench]'")
     for name in ("one.svg", "two.svg", "three.png"):

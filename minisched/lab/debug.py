@@ -34,7 +34,7 @@ import sys
 import warnings
 from _thread import allocate_lock
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from opcode import opmap, opname
 from types import (
     BuiltinFunctionType,
@@ -66,6 +66,7 @@ GENERATOR_FLAGS = 0x20 | 0x100  # inspect.CO_GENERATOR, CO_ITERABLE_COROUTINE
 ASYNC_FLAGS = 0x80 | 0x200  # inspect.CO_COROUTINE, CO_ASYNC_GENERATOR
 POP_TOP = opmap["POP_TOP"]  # the instruction that drops the value of an expression statement
 MAX_NAME_CHARACTERS = 60  # of an expression in a warning; a longer one is shortened
+MAX_PARSED = 1000  # functions whose statements a process keeps: parsing takes most of the time of short debug runs
 FINALIZER = "__del__"  # the name under which `Syscall` has `finalize`, while a debug run lasts
 # Methods of containers and generators: they return a call that the program has stored, or that a generator yielded.
 REMOVALS = frozenset({"pop", "popitem", "popleft", "send", "throw", "__next__"})
@@ -250,16 +251,22 @@ def code_of(body: Any) -> CodeType | None:
     return getattr(body, "gi_code", None) or getattr(body, "cr_code", None)
 
 
-def statements(code: CodeType) -> list[ast.Expr]:
-    """Return the expression statements of a function, with the line numbers of its file; [] if there is no source."""
+def statements(code: CodeType) -> tuple[ast.Expr, ...]:
+    """Return the expression statements of a function, with the line numbers of its file; () if there is no source."""
+    return parsed(code, code.co_filename)
+
+
+@lru_cache(MAX_PARSED)
+def parsed(code: CodeType, file: str) -> tuple[ast.Expr, ...]:
+    """Return the statements, parsed once in a process; `file` distinguishes equal functions of two files."""
     try:
         source = inspect.getsource(code)
         indented = source[:1].isspace()
         tree = ast.parse(f"if 1:\n{source}" if indented else source)
     except (OSError, SyntaxError, TypeError):
-        return []
+        return ()
     _ = ast.increment_lineno(tree, code.co_firstlineno - 1 - indented)
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Expr))
 
 
 def position(code: CodeType, offset: int) -> tuple[int, int | None]:

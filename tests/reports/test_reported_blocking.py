@@ -173,7 +173,7 @@ def test_a_terminal_that_adds_carriage_returns_holds_up_no_task(tmp_path, way):
     attributes = termios.tcgetattr(ends.writer)
     attributes[1] |= termios.OPOST | termios.ONLCR
     termios.tcsetattr(ends.writer, termios.TCSANOW, attributes)
-    lines = 8_000
+    lines = 3_000  # more than the buffer of a terminal holds
 
     def main():
         yield Spawn(writes(ends.writer, b"x\n" * lines))

@@ -63,7 +63,7 @@ from minisched.lab.trace import TextTrace
 from minisched.tasks.timers import Timer
 from minisched.testing import VirtualClock
 
-NUMBERS = (150, 600)  # of things: in the first program and in the second
+NUMBERS = (100, 400)  # of things: in the first program and in the second
 SLACK_FACTORS = 1.1  # above n log n
 COMPARISON_LINES = 4  # the lines that a comparison counts as, so that a search in a list shows
 FEW_THINGS = 40  # for what needs a file, a thread or a level of the call stack each
