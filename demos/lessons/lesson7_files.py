@@ -1,8 +1,8 @@
 """Lesson 7, long work in pieces: a big file is read in chunks, and other tasks run in between.
 
 Shows: while a file is read in one piece, no other task can run; a `yield` after each chunk changes that. A chunk may
-cut a line in two; a coroutine keeps the first half. Then tasks: Read and InThread, and how they differ for a regular
-file.
+cut a line in two; a coroutine keeps the first half. Then tasks: Read, InThread and Open, and how they differ for a
+regular file.
 
 Run it:    python demos/lessons/lesson7_files.py
 Watch it:  minisched run --trace demos/lessons/lesson7_files.py
@@ -13,7 +13,7 @@ from argparse import ArgumentParser
 from itertools import count
 from tempfile import TemporaryDirectory
 
-from minisched import InThread, Read, Spawn, run
+from minisched import InThread, Open, Read, Spawn, run
 
 CHUNK_BYTES = 131072
 
@@ -127,8 +127,21 @@ def add_up_in_thread(path):
     return finish(adder)
 
 
+def add_up_by_open(path):
+    """Open the file by a syscall: Read then reads a chunk that is already in memory at once, and any other in a thread.
+
+    So the file costs no thread that it does not need, and no other task waits for a slow disk.
+    """
+    adder = add_lines()
+    next(adder)
+    with (yield Open(path)) as file:
+        while chunk := (yield Read(file, CHUNK_BYTES)):
+            adder.send(chunk)
+    return finish(adder)
+
+
 def main():
-    """Add up the file in both ways, next to a task that counts its turns."""
+    """Add up the file in three ways, next to a task that counts its turns."""
     turns = Turns()
     yield Spawn(turns.go_on(), daemon=True)
     with TemporaryDirectory() as folder:
@@ -139,6 +152,9 @@ def main():
         print(f"  with Read:     the sum is {total}; turns of the other task meanwhile: {meanwhile}")
         total = yield from add_up_in_thread(path)
         print(f"  with InThread: the sum is {total}; at least as many turns: {turns.number - before >= meanwhile}")
+        before = turns.number
+        total = yield from add_up_by_open(path)
+        print(f"  with Open:     the sum is {total}; at least as many turns: {turns.number - before >= meanwhile}")
 
 
 if __name__ == "__main__":

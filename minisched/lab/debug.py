@@ -66,7 +66,9 @@ GENERATOR_FLAGS = 0x20 | 0x100  # inspect.CO_GENERATOR, CO_ITERABLE_COROUTINE
 ASYNC_FLAGS = 0x80 | 0x200  # inspect.CO_COROUTINE, CO_ASYNC_GENERATOR
 POP_TOP = opmap["POP_TOP"]  # the instruction that drops the value of an expression statement
 MAX_NAME_CHARACTERS = 60  # of an expression in a warning; a longer one is shortened
-MAX_PARSED = 1000  # functions whose statements a process keeps: parsing takes most of the time of short debug runs
+MAX_PARSED_FUNCTIONS = (
+    1000  # functions whose statements a process keeps: parsing takes most of the time of short debug runs
+)
 FINALIZER = "__del__"  # the name under which `Syscall` has `finalize`, while a debug run lasts
 # Methods of containers and generators: they return a call that the program has stored, or that a generator yielded.
 REMOVALS = frozenset({"pop", "popitem", "popleft", "send", "throw", "__next__"})
@@ -256,7 +258,7 @@ def statements(code: CodeType) -> tuple[ast.Expr, ...]:
     return parsed(code, code.co_filename)
 
 
-@lru_cache(MAX_PARSED)
+@lru_cache(MAX_PARSED_FUNCTIONS)
 def parsed(code: CodeType, file: str) -> tuple[ast.Expr, ...]:
     """Return the statements, parsed once in a process; `file` distinguishes equal functions of two files."""
     try:
