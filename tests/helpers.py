@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import gc
 import os
 import signal
@@ -36,17 +35,6 @@ def no_file_is_left_open():
     last_seen[:] = before
 
 
-@pytest.fixture(autouse=True)
-def no_file_or_thread_is_left():
-    """Assert that no descriptor and no thread is left. A thread may still close the file of an abandoned call."""
-    files, threads = open_numbers(), _thread._count()
-    yield
-    end = monotonic() + PATIENCE_SECONDS
-    while open_numbers() != files or _thread._count() > threads:  # a thread of an earlier test may have ended, too
-        assert monotonic() < end, f"{open_numbers()} in place of {files}, {_thread._count()} threads of {threads}"
-        sleep(0.001)
-
-
 def settled(look, expected):
     """Wait until `look()` returns what is expected; fail after 20 seconds."""
     end = monotonic() + PATIENCE_SECONDS
@@ -58,18 +46,20 @@ def settled(look, expected):
 last_seen: list[str] = []  # the open file descriptors after the last test with that fixture
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def nothing_is_left(tmp_path_factory, monkeypatch):
-    """Fail if the test leaves a file descriptor, a thread, a child process, a signal handler or a temporary file.
+    """Fail if a test leaves a file descriptor, a thread, a child process, a signal handler or a temporary file.
 
-    A test file that imports it and has `pytestmark = pytest.mark.usefixtures("nothing_is_left")` uses it in each test.
+    A thread may still close the file of an abandoned call.
     """
     folder = tmp_path_factory.mktemp("temporary")
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     gc.collect()  # garbage of earlier tests may hold open files
     before, handlers = Resources(), signal_handlers()
     yield
-    assert before.left() == ""
+    end = monotonic() + PATIENCE_SECONDS
+    while left := before.left():
+        assert monotonic() < end, f"left: {left}"
     assert signal_handlers() == handlers
     assert os.listdir(folder) == []
 

@@ -17,7 +17,7 @@ from functools import partial
 from math import inf
 
 import pytest
-from helpers import Ask, left_in_cycles, no_file_is_left_open  # noqa: F401
+from helpers import Ask, left_in_cycles, nothing_is_left  # noqa: F401
 
 import minisched
 from minisched import (

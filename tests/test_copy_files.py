@@ -6,7 +6,7 @@ import os
 import re
 
 import pytest
-from helpers import no_file_or_thread_is_left, open_numbers, settled  # noqa: F401
+from helpers import nothing_is_left, open_numbers, settled  # noqa: F401
 from programs import ROOT, assert_one_line, finished, started
 
 from minisched.testing import cancel_everywhere, run

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from helpers import no_file_is_left_open, parked, run  # noqa: F401
+from helpers import nothing_is_left, parked, run  # noqa: F401
 
 from minisched import (
     BusyError,

@@ -6,7 +6,7 @@ import os
 from concurrent.futures import Future
 
 import pytest
-from helpers import no_file_or_thread_is_left, open_numbers, parked, run, settled  # noqa: F401
+from helpers import nothing_is_left, open_numbers, parked, run, settled  # noqa: F401
 
 from minisched import (
     BusyError,

@@ -20,7 +20,7 @@ import pytest
 
 pytest.importorskip("h11")
 
-from helpers import no_file_is_left_open, open_numbers, pattern, run  # noqa: F401
+from helpers import nothing_is_left, open_numbers, pattern, run  # noqa: F401
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from programs import ROOT, SECONDS, assert_one_line, finished, started

@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future
 
 import pytest
-from helpers import PATIENCE_SECONDS, Ask, left_in_cycles, no_file_is_left_open, parked, until  # noqa: F401
+from helpers import PATIENCE_SECONDS, Ask, left_in_cycles, nothing_is_left, parked, until  # noqa: F401
 from helpers import run as run_in_virtual_time
 from programs import started
 
@@ -57,7 +57,7 @@ real = socket.getaddrinfo
 
 
 @pytest.fixture(autouse=True)
-def threads(no_file_is_left_open, monkeypatch):  # noqa: F811  # files are counted when the threads have ended
+def threads(nothing_is_left, monkeypatch):  # noqa: F811  # files are counted when the threads have ended
     """Yield the list of the threads that a test starts; assert that they end, also those that begin late."""
     started, ended, start = [], [], thread_pool.start_new_thread
 

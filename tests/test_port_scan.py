@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
-from helpers import Ask, no_file_is_left_open, run  # noqa: F401
+from helpers import Ask, nothing_is_left, run  # noqa: F401
 from programs import ROOT, assert_one_line, finished, started
 from test_connecting import Simulation
 

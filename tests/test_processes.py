@@ -51,10 +51,7 @@ from minisched.testing import cancel_everywhere, check_syscall
 from minisched.testing.resources import Resources
 from minisched.testing.resources import child_processes as children_of_this
 
-pytestmark = [
-    pytest.mark.usefixtures("nothing_is_left"),
-    pytest.mark.skipif(os.name != "posix" or sys.platform == "emscripten", reason="processes of POSIX"),
-]
+pytestmark = pytest.mark.skipif(os.name != "posix" or sys.platform == "emscripten", reason="processes of POSIX")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 1; done"  # `sleep` ignores SIGTERM, too

@@ -11,7 +11,7 @@ from threading import Event as ThreadEvent
 from threading import Thread
 
 import pytest
-from helpers import no_file_is_left_open, pair, run, until  # noqa: F401
+from helpers import nothing_is_left, pair, run, until  # noqa: F401
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from programs import ROOT

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers import is_open, no_file_or_thread_is_left, open_numbers, parked, run, settled, until  # noqa: F401
+from helpers import is_open, nothing_is_left, open_numbers, parked, run, settled, until  # noqa: F401
 
 import minisched
 from minisched import (

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers import no_file_is_left_open, pair, parked, run, until  # noqa: F401
+from helpers import nothing_is_left, pair, parked, run, until  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 
 import pytest
-from helpers import no_file_is_left_open, parked, pattern, run, until  # noqa: F401
+from helpers import nothing_is_left, parked, pattern, run, until  # noqa: F401
 from programs import finished
 from servers import echo, handlers, said, settled, stopped  # noqa: F401
 

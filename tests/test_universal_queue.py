@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from helpers import Recording, no_file_is_left_open, parked, run, until  # noqa: F401
+from helpers import Recording, nothing_is_left, parked, run, until  # noqa: F401
 
 import minisched
 from minisched import (

@@ -11,7 +11,7 @@ import textwrap
 import threading
 
 import pytest
-from helpers import no_file_or_thread_is_left, open_numbers, parked, run, settled, until  # noqa: F401
+from helpers import nothing_is_left, open_numbers, parked, run, settled, until  # noqa: F401
 
 from minisched import (
     Cancel,
