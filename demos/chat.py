@@ -20,12 +20,13 @@ from minisched import (
     CurrentTask,
     Event,
     Lagged,
+    LimitExceeded,
     Lock,
     MoveOnAfter,
-    Read,
     Shield,
     Sleep,
     Spawn,
+    Stream,
     Write,
     run,
     serve,
@@ -54,25 +55,25 @@ class Person:
 
     def __init__(self, conn, task):
         self.conn, self.task = conn, task
-        self.buffer = b""  # received bytes that are not a complete line yet
+        self.stream = Stream(conn)
         self.writing = Lock()
         self.saw_own_line = Event()
         self.name = self.room = self.unread = None
 
     def line(self):
         """Return the next line, "" instead of a line that is too long, and None at the end."""
-        too_long = False
-        while (end := self.buffer.find(b"\n")) < 0:
-            if len(self.buffer) > MAX_LINE_BYTES:
-                self.buffer, too_long = b"", True  # drop a line that is too long
-            data = yield Read(self.conn, MAX_LINE_BYTES)
-            if not (data or self.buffer or too_long):
-                return None
-            self.buffer += data or b"\n"  # the last line may lack its newline
-        line, self.buffer = self.buffer[:end], self.buffer[end + 1 :]
-        if too_long or end > MAX_LINE_BYTES:
+        line, too_long = None, False
+        while line is None:
+            try:
+                line = yield self.stream.readline(MAX_LINE_BYTES + 1)  # with its newline
+            except LimitExceeded:
+                too_long = True
+                yield self.stream.read(MAX_LINE_BYTES)  # drop this part of the line
+        if too_long:
             yield from self.tell(f"* Line not sent: it is longer than {MAX_LINE_BYTES} bytes.")
             return ""
+        if not line:
+            return None
         text = line.decode(errors="replace")
         return "".join(char if char.isprintable() else " " for char in text).strip()  # no escape sequences
 
