@@ -3,6 +3,8 @@
 A mutant is the package with one fragment replaced. It is *killed* when a test of its module fails or hangs. One that
 survives shows that no test covers that line, or that the line does nothing. `--list` prints their names.
 
+`--seconds` tries as many as fit, module by module, in an order that `--seed` determines.
+
 The tables (`kernel.txt`, `tasks.txt`, ...) have an entry for each mutant: a title `MODULE: NAME`, the lines of the
 fragment after `- `, and the lines that replace it after `+ `. The fragment occurs once in the module. A title that ends
 with ` *` names a mutant of cancellation that a program can show: the reference interpreter must find it too.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import re
 import shutil
 import signal
@@ -20,7 +23,9 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
@@ -232,6 +237,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a mutant's name, a part of it, or a module")
     parser.add_argument("--list", action="store_true", help="name them and exit")
+    parser.add_argument("--seconds", type=float, default=inf, help="start no mutant later; default: all are tried")
+    parser.add_argument("--seed", default="", help="of the order of the modules; default: that of the tables")
     wanted = parser.parse_args()
     mutants = [m for m in all_mutants() if not wanted.names or any(n == m.module or n in m.name for n in wanted.names)]
     if wanted.list:
@@ -239,17 +246,41 @@ def main() -> int:
         return 0
     if not mutants:
         parser.error(f"no mutant is called {' or '.join(wanted.names)}")
-    started = time.monotonic()
+    if wrong := misfits():
+        print(*wrong, sep="\n")
+        return 1
+    return 0 if run(in_order(mutants, wanted.seed), wanted.seconds) else 1
+
+
+def in_order(mutants: list[Mutant], seed: str) -> list[Mutant]:
+    """Return the mutants of one module after the other, in an order of the modules that depends on the seed."""
+    modules = sorted({mutant.module for mutant in mutants})
+    if seed:
+        random.Random(seed).shuffle(modules)
+    return sorted(mutants, key=lambda mutant: modules.index(mutant.module))
+
+
+def run(mutants: list[Mutant], seconds: float) -> bool:
+    """Try the mutants; start none after some seconds. Return whether all that were tried are killed."""
+    began = time.monotonic()
+    trials: list[tuple[Mutant, list[str]]] = []
+    for mutant in mutants:
+        trials.append((mutant, TESTS[mutant.module]))
+        if mutant.by_reference:
+            trials.append((mutant, [REFERENCE]))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(PARALLEL_MUTANTS) as pool:
-        broken = unmutated_failures(Path(folder), pool, {mutant.module for mutant in mutants})
-        if broken:
-            print(*broken, sep="\n")
-            return 1
-        tried = [(mutant, TESTS[mutant.module]) for mutant in mutants]
-        tried += [(mutant, [REFERENCE]) for mutant in mutants if mutant.by_reference]
-        killed = sum(pool.map(lambda trial: report(*trial, Path(folder)), tried))
-    print(f"{killed} of {len(tried)} killed in {time.monotonic() - started:.0f} s")
-    return 0 if killed == len(tried) else 1
+        modules = {mutant.module: Unmutated(mutant.module, Path(folder)) for mutant in mutants}
+
+        def attempt(trial: tuple[Mutant, list[str]]) -> bool | None:
+            mutant, tests = trial
+            if time.monotonic() - began > seconds:
+                return None
+            return modules[mutant.module].works() and report(mutant, tests, Path(folder))
+
+        killed = [fate for fate in pool.map(attempt, trials) if fate is not None]
+    left = f"; {len(trials) - len(killed)} were not tried" if len(killed) < len(trials) else ""
+    print(f"{sum(killed)} of {len(killed)} killed in {time.monotonic() - began:.0f} s{left}")
+    return bool(killed) and all(killed)
 
 
 def all_mutants() -> list[Mutant]:
@@ -263,15 +294,31 @@ def all_mutants() -> list[Mutant]:
     return mutants
 
 
-def unmutated_failures(folder: Path, pool: ThreadPoolExecutor, modules: set[str]) -> list[str]:
-    """Return what keeps the mutants from proving anything: tests that fail without them, fragments that are gone."""
+def misfits() -> list[str]:
+    """Return what keeps the mutants from proving anything: fragments that are gone, tests that are not there."""
     wrong = [f"{mutant.module}: {mutant.name}: {problem}" for mutant in all_mutants() if (problem := misfit(mutant))]
-    needed = dict.fromkeys([REFERENCE, *(name for module in sorted(modules) for name in TESTS[module])])
-    wrong += [f"tests/{name} is not there" for name in needed if not (ROOT / "tests" / name).exists()]
-    if wrong:
-        return wrong
-    fates = pool.map(lambda module: timed(module, copy(ROOT, unmutated(folder, module))), sorted(modules))
-    return [f"without any mutation: {fate}" for fate in fates if fate]
+    needed = dict.fromkeys([REFERENCE, *(name for tests in TESTS.values() for name in tests)])
+    return [*wrong, *(f"tests/{name} is not there" for name in needed if not (ROOT / "tests" / name).exists())]
+
+
+class Unmutated:
+    """A module without a mutation. Its tests run once, before those of its first mutant."""
+
+    def __init__(self, module: str, folder: Path) -> None:
+        self.module = module
+        self.place = unmutated(folder, module)
+        self.lock = Lock()  # the mutants of one module are tried in several threads
+        self.passes: bool | None = None
+
+    def works(self) -> bool:
+        """Return whether the tests of the module pass."""
+        with self.lock:
+            if self.passes is None:
+                fate = timed(self.module, copy(ROOT, self.place))
+                self.passes = fate is None
+                if fate is not None:
+                    print(f"{self.module:<16} without any mutation: {fate}", flush=True)
+            return self.passes
 
 
 def timed(module: str, place: Path) -> str | None:

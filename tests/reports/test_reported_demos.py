@@ -621,6 +621,6 @@ def test_a_signal_shows_what_a_running_demo_does(program):
             assert conn.recv(100)
             server.process.send_signal(signal.SIGUSR1)
             log = b""
-            while not re.search(rb" of 127\.0\.0\.1:\d+, \d+ s old: waits in Read\(", log):
+            while not re.search(rb" of 127\.0\.0\.1:\d+, \d+ s old: waits in Read(Line)?\(", log):
                 log += os.read(server.process.stderr.fileno(), 65536)
         assert server.interrupt() == 130
