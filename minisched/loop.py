@@ -27,6 +27,7 @@ import os
 from _thread import _local as thread_local  # pyright: ignore[reportPrivateUsage] (`threading` is slow to import)
 from _thread import get_ident
 from collections import deque
+from functools import partial
 
 from .bridges.asyncgens import AsyncGenerators
 from .bridges.interrupt import Interrupts, ends_run, raised_by_signal_handler
@@ -37,7 +38,7 @@ from .io.poller import Poller
 from .kernel import Kernel
 from .kernel.current import kernels
 from .kernel.lifecycle import Lifecycle, close_body, failure
-from .kernel.tracebacks import strip_own_frames
+from .kernel.tracebacks import caused, strip_own_frames
 from .kernel.tree import DONE, ENDING
 from .kernel.watcher import Watchers
 from .pace import Pace
@@ -45,11 +46,11 @@ from .tasks.timers import Timers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
     from typing import Any, TypeVar
 
     from .io._selectors2 import Selector
-    from .kernel import Task
+    from .kernel import Service, Task
     from .kernel.watcher import Watcher
     from .tasks.clocks import Clock
 
@@ -74,6 +75,7 @@ def run(
     ready: Any = None,
     clock: Clock | None = None,
     selector: Selector | None = None,
+    services: Mapping[type[Service], Callable[[Kernel], Service]] | None = None,
     watch: Sequence[Watcher] = (),
     debug: bool | None = None,
 ) -> Result:
@@ -95,6 +97,9 @@ def run(
             (None: no deadline).
         selector: an empty selector, as those of `selectors`; None: the best one of the platform, made when a
             file is first registered or the loop first waits. It is closed at the end.
+        services: replacements of services by class, such as `{Names: Simulated}`: each value is called with the
+            kernel before main is spawned, and returns the instance that `kernel.service(Names)` returns. It replaces
+            whatever the run asks of its world: `Network` (sockets), `Names`, `Threads`, `Timers`, `Poller`.
         watch: observers. `start(kernel)` of each is called before main is spawned, and its other methods at each
             event: see `Watcher`.
         debug: warn of generators and syscalls that are created but never run, of scopes that are never entered, and of
@@ -108,6 +113,7 @@ def run(
         SystemExit: a task raised it, or SIGTERM arrived while `serve` runs. An error of main is its cause.
         Deadlock: no task can ever be ready again. It lists the tasks, and what each of them waits for.
         SyscallError: a rule of the kernel was broken; or there is a run in this thread already.
+        TypeError: `services` is not a mapping from classes of services to functions that return a service.
         OSError: no file descriptor was left when the loop first waited.
 
     Any other exception of main is raised as it is.
@@ -123,10 +129,8 @@ def run(
         >>> run(main())
         42
     """
-    refusal = getattr(_thread, "busy", "")
-    if refusal:
-        if hasattr(main, "close"):
-            main.close()
+    if refusal := getattr(_thread, "busy", ""):
+        close(None, main)
         raise SyscallError(refusal)
     if debug is None:
         debug = "PYTEST_CURRENT_TEST" in os.environ
@@ -137,14 +141,14 @@ def run(
     loop = None
     try:
         _thread.busy = INSIDE
-        loop = Loop(ready, clock, selector, watch)
+        loop = Loop(ready, clock, selector, services, watch)
         loop.run(main)
     finally:
         try:
-            close(loop)
+            close(loop, main)
         finally:
             _thread.busy = ""
-            close(loop)  # does nothing, unless a signal handler of the program's raised at the first line of the first
+            close(loop, main)  # does nothing, unless a signal handler of the program's raised in its first line
     assert loop is not None  # otherwise the line that makes it has raised
     task, error = loop.main, loop.outcome()
     if error is None:
@@ -179,15 +183,23 @@ class Loop:
     make a cycle. So these functions drop such variables; `tests/reports/test_reported_endings.py` looks for cycles.
     """
 
-    def __init__(self, ready: Any, clock: Clock | None, selector: Selector | None, watch: Sequence[Watcher]) -> None:
+    def __init__(
+        self,
+        ready: Any,
+        clock: Clock | None,
+        selector: Selector | None,
+        services: Mapping[type[Service], Callable[[Kernel], Service]] | None,
+        watch: Sequence[Watcher],
+    ) -> None:
         self.main: Task | None = None
         self.raised: BaseException | None = None  # ended the run at once
         self.kernel = kernel = Kernel(Lifecycle, ready)
         kernel.check_caller = only_in_this_thread()
         kernel.ends_run = ends_run
         self.lifecycle = kernel.service(Lifecycle)
-        self.timers = kernel.services[Timers] = Timers(kernel, clock)
-        self.poller = kernel.services[Poller] = Poller(kernel, selector)
+        self._make(services, clock, selector)
+        self.timers = kernel.service(Timers)
+        self.poller = kernel.service(Poller)
         self.wakeup = kernel.service(Wakeup)
         self.interrupts = kernel.service(Interrupts)
         self.asyncgens = AsyncGenerators(self.wakeup.call)
@@ -197,6 +209,25 @@ class Loop:
         self.steps: list[Callable[[], object]] | None = None  # those that are left
         if watch:
             kernel.watch = watch[0] if len(watch) == 1 else Watchers(watch)
+
+    def _make(self, services: Any, clock: Clock | None, selector: Selector | None) -> None:
+        """Make the services that the program replaces, and those that have an argument of `run`."""
+        makers: dict[Any, Any] = {Timers: partial(Timers, clock=clock), Poller: partial(Poller, selector=selector)}
+        given: dict[Any, object] = {Timers: clock, Poller: selector}
+        try:
+            if services is not None and not hasattr(services, "items"):
+                raise TypeError(f"run: services is a mapping from classes of services, not {services!r}")
+            replaced: dict[Any, Any] = dict(services or {})
+            for kind, make in replaced.items():
+                if given.get(kind) is not None:
+                    raise TypeError(f"run: the {kind.__name__} in services takes what you pass as clock or selector")
+                makers[kind] = make
+            for kind, make in makers.items():
+                self.kernel.services.replace(kind, make)
+        except BaseException:
+            for service in reversed([*self.kernel.services.values()]):
+                service.close()
+            raise
 
     def run(self, body: Any) -> None:
         """Run main until it is done, or an error ends the run at once. `outcome` has the error."""
@@ -375,24 +406,12 @@ class Loop:
         _ = kernel.broken_rule(FORKED)
 
 
-def close(loop: Loop | None) -> None:
-    """Close the loop, if it was made."""
+def close(loop: Loop | None, main: Any) -> None:
+    """Close the loop if it was made, and otherwise the body that it would have run."""
     if loop is not None:
         loop.close()
-
-
-def caused(error: BaseException, cause: BaseException | None) -> BaseException:
-    """Return `error`, with `cause` at the end of its chain of causes."""
-    last, seen = error, {id(error)}
-    while last.__cause__ is not None and id(last.__cause__) not in seen:
-        last = last.__cause__
-        seen.add(id(last))
-    chain = cause
-    while chain is not None and id(chain) not in seen:
-        chain = chain.__cause__
-    if cause is not None and chain is None:
-        last.__cause__ = cause
-    return error
+    elif hasattr(main, "close"):
+        main.close()
 
 
 def only_in_this_thread() -> Callable[[str, object], None]:

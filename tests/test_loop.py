@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections import deque
+from typing import ClassVar
 
 import pytest
 from helpers import Recording
@@ -23,6 +24,8 @@ from minisched import (
     Event,
     Join,
     Listen,
+    Names,
+    Now,
     Pause,
     Read,
     Service,
@@ -32,6 +35,7 @@ from minisched import (
     SyscallError,
     Timers,
     Watcher,
+    current_kernel,
     run,
     testing,
 )
@@ -39,6 +43,7 @@ from minisched.bridges.wakeup import Wakeup
 from minisched.errors import TaskCancelled
 from minisched.io.poller import Poller
 from minisched.kernel import Scope
+from minisched.kernel.lifecycle import Lifecycle
 from minisched.kernel.scoping import enter
 from minisched.loop import Loop, forked, load, only_in_this_thread
 from minisched.pace import BATCH_BUDGET_SECONDS, BATCH_TURNS, MAX_POLL_DELAY_SECONDS, Pace
@@ -966,3 +971,99 @@ def test_the_failure_of_main_is_the_cause_of_a_failure_to_close():
     with pytest.raises(RuntimeError, match="not closed") as caught:
         run(main())
     assert repr(caught.value.__cause__) == "ValueError('main failed')"
+
+
+# Services that a program replaces.
+
+
+class Recorded(Service):
+    made: ClassVar[list] = []
+
+    def __init__(self, kernel):
+        super().__init__(kernel)
+        self.made.append("made")
+
+    def close(self):
+        self.made.append("closed")
+
+
+class Replaced(Recorded):
+    pass
+
+
+def service(kind):
+    yield
+    return current_kernel().service(kind)
+
+
+def test_a_service_of_the_program_takes_the_place_of_the_one_of_its_class():
+    Recorded.made.clear()
+    assert type(run(service(Recorded), services={Recorded: Replaced})) is Replaced
+    assert Recorded.made == ["made", "closed"]
+
+
+def test_the_timers_and_the_poller_of_the_loop_can_be_replaced():
+    class Order(Timers):
+        pass
+
+    class Polls(Poller):
+        pass
+
+    def main():
+        yield Sleep(0.001)
+        kernel = current_kernel()
+        return type(kernel.service(Timers)), type(kernel.service(Poller)), type((yield Now()))
+
+    replaced = {Timers: lambda kernel: Order(kernel, testing.VirtualClock()), Poller: Polls}
+    assert run(main(), services=replaced) == (Order, Polls, float)
+    assert testing.run(main(), services=replaced) == (Order, Polls, float)
+
+
+def ends(made):
+    try:
+        yield
+    finally:
+        made.append("ended")
+
+
+@pytest.mark.parametrize(
+    ("services", "text"),
+    [
+        ([Recorded], "run: services is a mapping from classes of services, not [<class "),
+        ({"Names": Recorded}, "run: a key of services is a class of services, not 'Names'"),
+        ({int: Recorded}, "run: a key of services is a class of services, not <class 'int'>"),
+        ({Recorded: 5}, "run: services[Recorded] is a function that takes the kernel, not 5"),
+        ({Recorded: lambda kernel: None}, "run: services[Recorded] returned None, which is not a Service"),
+        ({Lifecycle: Lifecycle}, "run: Lifecycle was made before the one in services: is it further down there?"),
+        (
+            {Recorded: lambda kernel: kernel.service(Names), Names: Names},
+            "run: Names was made before the one in services: is it further down there?",
+        ),
+    ],
+)
+def test_wrong_services_are_refused_and_main_is_closed(services, text):
+    async def main():
+        raise AssertionError
+
+    with pytest.raises(TypeError) as raised:  # without a warning that main was never awaited
+        run(main(), services=services)
+    assert str(raised.value).startswith(text)
+
+
+def test_a_replacement_and_an_argument_for_it_are_refused():
+    for argument, kind in ({"clock": testing.VirtualClock()}, Timers), ({"selector": Recording()}, Poller):
+        with pytest.raises(
+            TypeError, match=f"the {kind.__name__} in services takes what you pass as clock or selector"
+        ):
+            run(ends([]), services={kind: kind}, **argument)
+
+
+def test_a_replacement_that_can_not_be_made_ends_the_run_and_the_others_are_closed():
+    def fails(kernel):
+        raise OSError(28, "No space left on device")
+
+    Recorded.made.clear()
+    with pytest.raises(OSError, match="No space left"):
+        run(ends(Recorded.made), services={Recorded: Recorded, Names: fails})
+    assert Recorded.made == ["made", "closed"]
+    assert run(service(Recorded)) is not None  # and this thread may have another run

@@ -153,6 +153,19 @@ class Services(dict["type[Any]", "Any"]):
         service = self[kind] = kind(self.kernel)
         return service
 
+    def replace(self, kind: Any, make: Any) -> None:
+        """Let `make(kernel)` be the service of the class `kind`."""
+        if not (isinstance(kind, type) and issubclass(kind, Service)):
+            raise TypeError(f"run: a key of services is a class of services, not {kind!r}")
+        if kind in self:
+            raise TypeError(f"run: {kind.__name__} was made before the one in services: is it further down there?")
+        if not callable(make):
+            raise TypeError(f"run: services[{kind.__name__}] is a function that takes the kernel, not {make!r}")
+        service = make(self.kernel)
+        if not isinstance(service, Service):
+            raise TypeError(f"run: services[{kind.__name__}] returned {service!r}, which is not a Service")
+        self[kind] = service
+
 
 def arguments(call: object) -> dict[str, Any]:
     """Return what a syscall holds, by name: its slots, those of base classes first, then its other attributes."""

@@ -238,3 +238,17 @@ def leaf_errors(error: BaseException) -> list[BaseException]:
 def members(group: Any) -> tuple[BaseException, ...]:
     """Return the errors and groups of a group, whatever its class has put in place of the attribute."""
     return BaseExceptionGroup.exceptions.__get__(group)  # type: ignore[attr-defined]
+
+
+def caused(error: BaseException, cause: BaseException | None) -> BaseException:
+    """Return `error`, with `cause` at the end of its chain of causes."""
+    last, seen = error, {id(error)}
+    while last.__cause__ is not None and id(last.__cause__) not in seen:
+        last = last.__cause__
+        seen.add(id(last))
+    chain = cause
+    while chain is not None and id(chain) not in seen:
+        chain = chain.__cause__
+    if cause is not None and chain is None:
+        last.__cause__ = cause
+    return error

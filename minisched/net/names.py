@@ -6,7 +6,7 @@ they are not known, `find` raises NotKnownYet. The call then parks its task, and
 thread. With the answer at hand, it makes the call again, and wakes the task with the result. So the code that opens
 sockets is plain code, and is the same for a name and for a number.
 
-To replace the resolver, as a simulated network does, put another instance into `kernel.services[Names]`.
+To replace the resolver, as a simulated network does, call `run(main, services={Names: ...})`.
 
 Invariants:
 1. No look-up blocks the run's thread.
@@ -74,7 +74,7 @@ class Names(Service):
         A simulated network, in which `example.org` is this machine, and the answer takes a second:
 
         >>> from concurrent.futures import Future
-        >>> from minisched import CurrentTask, Names, Now, Resolve, Timers
+        >>> from minisched import Names, Now, Resolve, Timers
         >>> from minisched.testing import run
         >>> class Simulated(Names):
         ...     def start(self, host, port, *rest):
@@ -84,11 +84,9 @@ class Names(Service):
         ...         future.add_done_callback(lambda done: timer.cancel())  # if the look-up is left
         ...         return future
         >>> def main():
-        ...     kernel = (yield CurrentTask()).kernel
-        ...     kernel.services[Names] = Simulated(kernel)
         ...     [found] = yield Resolve("example.org", 80)
         ...     return found.address, (yield Now())
-        >>> run(main())
+        >>> run(main(), services={Names: Simulated})
         (('127.0.0.1', 80), 1.0)
     """
 

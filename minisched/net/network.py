@@ -1,7 +1,7 @@
 """The network of a run: Listen, Accept, Connect, and the replaceable Network service.
 
 Theory of operation. All sockets that the program opens by an address come from one service, `Network`. To replace the
-network, as a test does, put another instance into `kernel.services[Network]`.
+network, as a test does, call `run(main, services={Network: ...})`.
 
 A method of the network that needs the addresses of a name raises NotKnownYet (`names`). The call then waits for the
 look-up, and asks the network again. So a network of a program's own receives the address that a task has passed.
@@ -52,13 +52,12 @@ class Network(Service):
         ...     def dial(self, address):
         ...         return super().dial(self.target)
         >>> def main():
-        ...     kernel = (yield CurrentTask()).kernel
-        ...     kernel.services[Network] = network = Redirected(kernel)
+        ...     network = (yield CurrentTask()).kernel.service(Network)
         ...     with (yield Listen(("127.0.0.1", 0))) as listener:
         ...         network.target = listener.address
         ...         with (yield Connect(("example.org", 80))) as sock, (yield Accept(listener)):
         ...             return sock.peer == listener.address
-        >>> run(main())
+        >>> run(main(), services={Network: Redirected})
         True
     """
 

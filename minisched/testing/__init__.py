@@ -23,16 +23,18 @@ from pathlib import Path
 from ..lab.trace import TextTrace
 from ..loop import run as run_in_real_time
 from ..tasks.clocks import VirtualClock
+from ..tasks.timers import Timers
 from .cancel_everywhere import cancel_everywhere
 from .check_syscall import check_syscall
 from .checker import Checker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
     from typing import Any, TypeVar
 
     from ..io._selectors2 import Selector
+    from ..kernel import Kernel, Service
     from ..kernel.watcher import Watcher
     from ..tasks.clocks import Clock
 
@@ -49,6 +51,7 @@ def run(
     ready: Any = None,
     clock: Clock | None = None,
     selector: Selector | None = None,
+    services: Mapping[type[Service], Callable[[Kernel], Service]] | None = None,
     watch: Sequence[Watcher] = (),
     debug: bool = True,
 ) -> Result:
@@ -60,8 +63,9 @@ def run(
     Args:
         main: the generator or coroutine of the main task.
         ready: a queue to use as the ready queue.
-        clock: another clock; default: a new `VirtualClock`, which starts at 0.
+        clock: another clock; default: a new `VirtualClock`, which starts at 0, unless `services` replaces Timers.
         selector: another selector.
+        services: replacements of services by class, as for `minisched.run`.
         watch: watchers, which are notified of each event after the `Checker`.
         debug: warn of mistakes, as `minisched.run(debug=True)` does.
 
@@ -81,8 +85,12 @@ def run(
         >>> run(main())
         3600.0
     """
-    clock = VirtualClock() if clock is None else clock
-    return run_in_real_time(main, ready=ready, clock=clock, selector=selector, watch=[Checker(), *watch], debug=debug)
+    if clock is None and Timers not in (services or ()):
+        clock = VirtualClock()
+    watch = [Checker(), *watch]
+    return run_in_real_time(
+        main, ready=ready, clock=clock, selector=selector, services=services, watch=watch, debug=debug
+    )
 
 
 def trace(main: Program[object]) -> str:
