@@ -40,8 +40,10 @@ from .kernel.waiting import NOT_YET, resume, throw
 from .kernel.watcher import Watcher
 from .loop import run
 from .net.addresses import HostAddress
+from .net.dialing import Connect
+from .net.listening import Accept, Listen
 from .net.names import Names, Resolve
-from .net.network import Accept, Connect, Listen, Network
+from .net.network import Network
 from .net.sockets import Socket
 from .sync.conditions import Condition
 from .sync.events import Barrier, Event

@@ -23,7 +23,7 @@ from minisched import (
     serve_unix,
     serve_workers,
 )
-from minisched.net.listening import listen
+from minisched.net.binding import listen
 from minisched.serving.connections import PAUSE_SECONDS
 
 path, said = servers.path, servers.said

@@ -47,7 +47,7 @@ from minisched.bridges import thread_pool
 from minisched.bridges.thread_pool import Pool
 from minisched.bridges.threads import Threads
 from minisched.net import names
-from minisched.net.network import ListenAll
+from minisched.net.listening import ListenAll
 from minisched.testing import cancel_everywhere, check_syscall
 
 outside_webassembly = pytest.mark.skipif(sys.platform == "emscripten", reason="addresses are those of the browser")

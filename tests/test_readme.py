@@ -133,7 +133,7 @@ def test_the_readmes_echo_server_echoes_and_ends_with_ctrl_c():
     assert server.count("7777") == 1
     # The listing prints nothing, so the syscall prints the address.
     program = f"""
-from minisched.net.network import ListenAll
+from minisched.net.listening import ListenAll
 def handle(self, kernel, task, handle=ListenAll.handle):
     listeners = handle(self, kernel, task)
     print("listening on %s:%s" % listeners[0].address, flush=True)

@@ -23,7 +23,7 @@ Decision: the first TCP connection wins, before its TLS handshake. Because: a se
 and a handshake that fails, such as for a wrong certificate, is an error of the host, not of an address. Rejected: a
 race of handshakes, in which a second address could hide that the first one is an impostor.
 
-Not here: one address after the other, in one call (`Connect` in `network`); look-ups (`names`); TLS itself (`tls`).
+Not here: one address after the other, in one call (`Connect` in `dialing`); look-ups (`names`); TLS itself (`tls`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from ..tasks.select_calls import select
 from ..tasks.taskgroup import group
 from ..tasks.tasks import awaitable
 from ..tasks.timers import Sleep
+from .dialing import Connect
 from .names import Resolve
-from .network import Connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Dialing: the attempts of a Connect, one after the other, and before them the look-up of its host.
+"""Dialing: Connect, its attempts one after the other, and before them the look-up of its host.
 
 Theory of operation. A `Dialing` is the file-like that a Connect waits for. It stands for the socket of the current
 attempt. An attempt is a function that makes a socket, and the address for it. A `DialingByName` stands for the look-up
@@ -8,7 +8,7 @@ Invariants:
 1. At most one socket is open, and `close` closes it.
 2. A socket that is its own peer is closed, and counts as refused.
 
-Not here: the attempts of an address (`network`); several attempts at a time (`connecting`).
+Not here: the attempts that an address has (`network`); several attempts at a time (`connecting`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from functools import partial
 
+from ..io._selectors2 import WRITE
 from ..io.filelike import FileState
-from ..io.nonblocking import PendingIO
-from ..kernel.waiting import throw
+from ..io.nonblocking import FileOperation, PendingIO
+from ..kernel.waiting import NOT_YET, throw
 from .addresses import with_address
-from .names import LookUp
+from .names import LookUp, NotKnownYet
+from .network import Network
+from .sockets import Socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,12 +34,73 @@ if TYPE_CHECKING:
 
     from ..io.filelike import PendingOperation
     from ..kernel import Kernel, Task
-    from .sockets import Socket
-
-    Attempt = tuple[Callable[[], Socket], Any]
+    from .addresses import Address
+    from .network import Attempt
 
 TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 MAX_SELF_CONNECTIONS = 3  # attempts at one address that may connect to themselves, before it counts as refused
+
+
+class Connect(FileOperation[Socket]):
+    """Connect to `address`.
+
+    The connection or its refusal wakes the task. A host name is resolved first, in a thread. If it has several
+    addresses, they are tried in order until one answers; `open_connection` tries them at once. A cancelled Connect has
+    closed its socket, and leaves the look-up. The caller closes the Socket that it gets, or uses it in a `with`.
+
+    Args:
+        address: `(host, port)` for TCP, or what `getsockname` of a TCP socket returns; a path (str, bytes or Path) for
+            a Unix socket.
+        nodelay: send small writes at once (TCP_NODELAY). False lets TCP collect them (Nagle's algorithm).
+
+    Returns:
+        The connected Socket; its `peer` is the remote address.
+
+    Raises:
+        OSError: the connection failed, for example with ConnectionRefusedError, or the host is unknown; for several
+            addresses, the error of the last. The text names the address.
+        TypeError, ValueError: the address is malformed.
+
+    Example:
+        >>> from minisched import Connect, Listen, run
+        >>> def main():
+        ...     with (yield Listen(("127.0.0.1", 0))) as listener:
+        ...         address = listener.address
+        ...     try:
+        ...         yield Connect(address)
+        ...     except ConnectionRefusedError:
+        ...         return "nobody listens there any more"
+        >>> run(main())
+        'nobody listens there any more'
+    """
+
+    __slots__ = ("address", "nodelay")
+    direction = WRITE
+
+    def __init__(self, address: Address, *, nodelay: bool = True) -> None:
+        self.address = address
+        self.nodelay = nodelay
+
+    def try_now(self, kernel: Kernel, task: Task) -> Any:
+        """Return NOT_YET: the listener notices an attempt, so `select` makes it only if no other call is done."""
+        return NOT_YET
+
+    def open(self, kernel: Kernel) -> Dialing:
+        dial = partial(kernel.service(Network).dial, self.address)
+        try:
+            return Dialing(dial(), self.nodelay)
+        except NotKnownYet:
+            return DialingByName(dial, self.nodelay)
+
+    def try_once(self, file: Dialing) -> Socket:
+        return file.connected()
+
+    def release(self, file: Dialing) -> None:
+        """Close the socket of an attempt that has not succeeded."""
+        file.close()
+
+    def __repr__(self) -> str:
+        return f"Connect({self.address!r})"
 
 
 class Dialing:

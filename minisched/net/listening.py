@@ -1,189 +1,172 @@
-"""Opening listeners: at one address of a host, at all of them, or at a Unix path.
+"""Listening: Listen opens a listener, and Accept waits for its next connection.
+
+Theory of operation. The service `Network` makes the sockets. If the host is a name, a Listen first waits for the
+look-up (`names`). An Accept is an operation on the listener, as a Read is on a connection: it is tried, and waits for
+the poll only if no connection has come.
 
 Invariants:
-1. A socket that was created but not returned is closed, and its Unix path is removed.
-2. A TCP listener has TCP_NODELAY, unless the program passes `nodelay=False`, and so have its connections.
+1. A listener that is opened and not delivered is closed, and its path removed.
+2. A cancelled Accept has accepted nothing.
 
-Decision: `listen` opens one listener, at the first address of the host that this machine has, and `listen_all` one at
-each of them. Both pass over an address only if the machine does not have it. Because: a client tries all addresses of
-a name, and the first that answers should be this server. Rejected: passing over an address that is in use, where the
-clients would reach another server.
-
-Decision: IPv6 listeners take IPv6 connections only, as those of asyncio do. Because: `0.0.0.0` and `::` can then have
-one port, and a peer's address is never an IPv4 address in the form of IPv6. Rejected: the default of the system,
-which differs between systems.
-
-Decision: each TCP socket has TCP_NODELAY, unless the program passes `nodelay=False`. Because: the second of two small
-writes otherwise waits for the peer's delayed acknowledgement, which takes 40 ms. asyncio, trio and Go do the same.
-A listener hands the option on to its connections, which saves a system call for each, and the first one is checked.
-Rejected: leaving the option to the program, which would be slow without any error; trusting that each system hands it
-on, which POSIX does not demand.
-
-Not here: the syscalls (`network`); the files at Unix paths (`unix_paths`).
+Not here: how a listener is bound (`binding`); a loop that accepts and starts handlers (`serving`).
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
-
-from ..kernel.numbers import check_count
-from .addresses import host_and_port, look_up, numeric_addresses, resolve, text_of, unix_path, with_address
+from ..io.nonblocking import FileOperation
+from .binding import BACKLOG_CONNECTIONS
+from .names import ByName
+from .network import Network
 from .sockets import Socket
-from .unix_paths import bind_path, check_mode, ids_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Sequence
     from typing import Any
 
-    from .addresses import Address, Find
-
-BACKLOG_CONNECTIONS = 1024  # connections that may wait for an Accept; the operating system may allow fewer
-MAX_BACKLOG_CONNECTIONS = 2**31 - 1  # a C int
-SAME_PORT_TRIES = 10  # to find a port that is free at all addresses
-# Errors of an address that this machine does not have, such as one of IPv6 where IPv6 is switched off.
-NOT_HERE_ERRNOS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+    from ..kernel import Kernel
+    from .addresses import Address
 
 
-def listen(
-    address: Address,
-    backlog: int = BACKLOG_CONNECTIONS,
-    *,
-    reuse_port: bool = False,
-    nodelay: bool = True,
-    mode: int | None = None,
-    owner: int | str | None = None,
-    find: Find = look_up,
-) -> Socket:
-    """Return a listening socket; raise OSError that names the address if it cannot be opened.
+class Listen(ByName[Socket]):
+    """Open a listening socket at `address`.
 
-    `find` returns the addresses of a host; by default, a name blocks until it is known.
+    The call waits only if `host` is a name. The end of its look-up wakes the task. A cancelled Listen has opened
+    nothing. The listener closes like any Socket, in a `with` or by `close`. Of the addresses of a host, it listens at
+    the first that this machine has (`serve` listens at all of them). At an IPv6 address it takes IPv6 connections only,
+    also at `::`.
+
+    The path of a Unix listener is removed when the listener is closed. A path that a dead process has left is taken
+    over; a file of any other kind, and a path at which another socket is open, are in use.
+
+    Args:
+        address: `(host, port)` for TCP, host "" for all addresses of this machine, port 0 for any free port; a path
+            (str, bytes or Path) for a Unix socket.
+        backlog: how many connections may wait for an Accept.
+        reuse_port: let several processes listen at the same port; each of them has to set it.
+        nodelay: send small writes on accepted connections at once (TCP_NODELAY); False lets TCP collect them.
+        mode: the permissions of a Unix path, such as 0o660, before any client can connect; None: as the umask has it.
+        owner: the owner of a Unix path, also before that: a user id, "user", "user:group" or ":group".
+
+    Returns:
+        A Socket; its `address` is where it listens.
+
+    Raises:
+        OSError: the port or the path is in use, is not permitted, or does not exist. The text names it.
+        TypeError, ValueError: the address, the mode or the owner is malformed.
+
+    Example:
+        >>> from minisched import Listen, run
+        >>> def main():
+        ...     with (yield Listen(("127.0.0.1", 0))) as listener:
+        ...         host, port = listener.address
+        ...         return host, port > 0
+        >>> run(main())
+        ('127.0.0.1', True)
     """
-    backlog = min(check_count("Listen", "backlog", "connections", backlog), MAX_BACKLOG_CONNECTIONS)
-    check_mode(mode)
-    ids = ids_of(owner)
-    path = unix_path(address)
-    if path is not None:
-        return listen_unix(path, backlog, mode, ids)
-    if mode is not None or owner is not None:
-        raise ValueError(f"mode and owner are those of a Unix path, and {address!r} is a TCP address")
-    first_error: OSError | None = None
-    for result in resolve(address, socket.AI_PASSIVE, find):
-        try:
-            return listen_tcp(result, backlog, reuse_port, nodelay)
-        except OSError as error:
-            first_error = first_error or error
-            if error.errno not in NOT_HERE_ERRNOS:
-                break
-    assert first_error is not None, "there is a result for each name that can be resolved"
-    raise with_address(first_error, text_of(address)) from None
+
+    __slots__ = ("address", "backlog", "mode", "nodelay", "owner", "reuse_port")
+
+    def __init__(
+        self,
+        address: Address,
+        backlog: int = BACKLOG_CONNECTIONS,
+        *,
+        reuse_port: bool = False,
+        nodelay: bool = True,
+        mode: int | None = None,
+        owner: int | str | None = None,
+    ) -> None:
+        self.address = address
+        self.backlog = backlog
+        self.reuse_port = reuse_port
+        self.nodelay = nodelay
+        self.mode = mode
+        self.owner = owner
+
+    def answer(self, kernel: Kernel) -> Socket:
+        return kernel.service(Network).listen(
+            self.address,
+            self.backlog,
+            reuse_port=self.reuse_port,
+            nodelay=self.nodelay,
+            mode=self.mode,
+            owner=self.owner,
+        )
+
+    def __repr__(self) -> str:
+        return f"Listen({self.address!r})"
 
 
-def listen_tcp(result: Any, backlog: int, reuse_port: bool, nodelay: bool) -> Socket:
-    """Return a socket that listens at one result of getaddrinfo."""
-    family, kind, proto, _, target = result
-    sock = Socket(family, kind, proto)
-    try:
-        if os.name == "posix":  # on Windows, the option lets another program take the port over
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if nodelay:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.checks_nodelay = True
-        sock.bind(target)
-        sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+class ListenAll(ByName["list[Socket]"]):
+    """Open listening sockets at every address of several hosts; `serve` uses it.
 
+    The call waits only if a host is a name. The end of the last look-up wakes the task. Before that, nothing is opened.
 
-def listen_unix(path: str, backlog: int, mode: int | None, ids: tuple[int, int]) -> Socket:
-    """Return a socket that listens at a path or at an abstract name."""
-    try:
-        sock = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            bind_path(sock, path, mode, ids)
-            sock.listen(backlog)
-        except BaseException:
-            sock.close()
-            raise
-    except OSError as error:
-        raise with_address(error, path) from None
-    return sock
+    Args:
+        addresses: as for `Listen`. With port 0, all listeners get the same port, where that is possible.
+        backlog, nodelay, reuse_port: as for `Listen`.
 
+    Returns:
+        The Sockets, in the order of the hosts and of their addresses.
 
-def listen_all(
-    addresses: Iterable[Address], listen_at: Callable[[Address], Socket], find: Find = look_up
-) -> list[Socket]:
-    """Return listeners at all addresses of several hosts, which `listen_at` opens. On an error, none is left open.
-
-    Each address that `listen_at` receives is numeric, or a path.
-
-    An address that comes twice is listened at once. With port 0, all listeners get the port of the first, except for
-    an address that comes twice. If no port is found that is free at all addresses, each gets its own.
+    Raises:
+        OSError, TypeError, ValueError: as for `Listen`; no listener is left open then.
     """
-    hosts = [numeric_addresses(address, socket.AI_PASSIVE, find) for address in addresses]
-    any_port = any(has_any_port(address) for host in hosts for address in host)
-    for _ in range(SAME_PORT_TRIES if any_port else 0):
-        try:
-            return listen_at_hosts(hosts, listen_at, same_port=True)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-    return listen_at_hosts(hosts, listen_at, same_port=False)
+
+    __slots__ = ("addresses", "backlog", "options")
+
+    def __init__(self, addresses: Sequence[Address], backlog: int = BACKLOG_CONNECTIONS, **options: Any) -> None:
+        self.addresses = addresses
+        self.backlog = backlog
+        self.options = options
+
+    def answer(self, kernel: Kernel) -> list[Socket]:
+        return kernel.service(Network).listen_all(self.addresses, self.backlog, **self.options)
+
+    def __repr__(self) -> str:
+        return f"Listen({', '.join(map(repr, self.addresses))})"
 
 
-def listen_at_hosts(
-    hosts: list[list[Address]], listen_at: Callable[[Address], Socket], same_port: bool
-) -> list[Socket]:
-    """Return listeners at all addresses of the hosts; close those that are open if one cannot be opened."""
-    listeners: list[Socket] = []
-    try:
-        for host in hosts:
-            listen_at_host(host, listen_at, same_port, listeners)
-    except BaseException:
-        for listener in listeners:
-            listener.close()
-        raise
-    return listeners
+class Accept(FileOperation[Socket]):
+    """Wait for the next connection to a listener.
 
+    A connection, an error or a close wakes the task. A cancelled Accept has accepted nothing: the connection stays in
+    the backlog for the next Accept. The caller closes the Socket that it gets, or uses it in a `with`. `serve` does all
+    this in a loop.
 
-def listen_at_host(
-    host: list[Address], listen_at: Callable[[Address], Socket], same_port: bool, listeners: list[Socket]
-) -> None:
-    """Add a listener for each address of one host; pass over those that this machine does not have, but not all."""
-    errors: list[OSError] = []
-    for address in host:
-        wanted = next_address(address, [listener.address for listener in listeners], same_port)
-        if wanted is None:
-            continue
-        try:
-            listeners.append(listen_at(wanted))
-        except OSError as error:
-            if error.errno not in NOT_HERE_ERRNOS:
-                raise
-            errors.append(error)
-    if len(errors) == len(host):
-        raise errors[0]
+    Args:
+        listener: a Socket that `Listen` returned.
 
+    Returns:
+        The connection, a Socket; its `peer` is the remote address.
 
-def next_address(address: Address, opened: list[Any], same_port: bool) -> Address | None:
-    """Return where to listen next, with the port of the first listener in place of port 0; None: nowhere."""
-    if address in opened:
-        return None
-    if same_port and opened and has_any_port(address) and isinstance(opened[0], tuple):
-        parts: Any = address
-        wanted: Any = (parts[0], opened[0][1], *parts[2:])
-        return address if wanted in opened else wanted
-    return address
+    Raises:
+        BusyError: another task waits for this listener.
+        ClosedError: the listener is closed, now or while the task waits.
+        OSError: the operating system reports an error, such as too many open files.
+        TypeError: `listener` is not a Socket.
 
+    Example:
+        >>> from minisched import Accept, Connect, Listen, Read, Write, run
+        >>> def main():
+        ...     with (yield Listen(("127.0.0.1", 0))) as listener:
+        ...         with (yield Connect(listener.address)) as near, (yield Accept(listener)) as far:
+        ...             yield Write(near, b"hello")
+        ...             return far.peer == near.address, (yield Read(far, 100))
+        >>> run(main())
+        (True, b'hello')
+    """
 
-def has_any_port(address: Address) -> bool:
-    """Return whether the port of an address is chosen by the operating system."""
-    return unix_path(address) is None and host_and_port(address)[1] == 0
+    __slots__ = ()
+
+    def __init__(self, listener: Socket) -> None:
+        self.file = listener
+
+    def open(self, kernel: Kernel) -> Socket:
+        if not hasattr(self.file, "try_accept"):
+            raise TypeError(f"Accept takes what `yield Listen(...)` returns, a listener, not {self.file!r}")
+        return self.file
+
+    def try_once(self, file: Socket) -> Socket:
+        return file.try_accept()

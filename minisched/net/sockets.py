@@ -7,7 +7,8 @@ Invariants:
 1. A connection that was accepted but not returned to the task is closed.
 2. A socket that the poller of a run watches is closed in the thread of that run only.
 
-Not here: the calls that open sockets (`network`); reading and writing (`files`); TLS (`tls`); datagrams (`datagrams`).
+Not here: the calls that open sockets (`listening`, `dialing`); reading and writing (`files`); TLS (`tls`); datagrams
+(`datagrams`).
 """
 
 from __future__ import annotations

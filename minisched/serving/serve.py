@@ -33,8 +33,8 @@ from ..bridges.interrupt import Interrupts
 from ..bridges.wakeup import Wakeup
 from ..kernel import Syscall
 from ..kernel.tracebacks import text_of
-from ..net.listening import BACKLOG_CONNECTIONS
-from ..net.network import Listen, ListenAll
+from ..net.binding import BACKLOG_CONNECTIONS
+from ..net.listening import Listen, ListenAll
 from ..sync.events import Event
 from ..tasks.gather import gather
 from ..tasks.scopes import Shield

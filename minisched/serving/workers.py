@@ -47,7 +47,7 @@ from ..io.files import WaitReadable
 from ..kernel.numbers import check_count
 from ..loop import busy, run
 from ..net.addresses import unix_path
-from ..net.listening import BACKLOG_CONNECTIONS, listen, listen_all
+from ..net.binding import BACKLOG_CONNECTIONS, listen, listen_all
 from ..tasks.tasks import Spawn
 from .connections import GRACE_SECONDS, IDLE_SECONDS, Connections, logger
 from .processes import Orphans, Process, exit_status, flush, fork

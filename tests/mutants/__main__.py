@@ -127,7 +127,7 @@ TESTS = {
     "net.datagrams": ["test_datagrams.py"],
     "net.datagram_sockets": ["test_datagrams.py"],
     "net.dialing": ["test_names.py", "test_sockets.py", "reports/test_reported_addresses.py"],
-    "net.listening": ["test_sockets.py", "reports/test_reported_addresses.py"],
+    "net.binding": ["test_sockets.py", "reports/test_reported_addresses.py"],
     "net.tls": ["test_tls.py"],
     "net.addresses": ["test_names.py", "test_sockets.py", "reports/test_reported_addresses.py"],
     "net.names": ["test_names.py"],

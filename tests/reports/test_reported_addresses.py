@@ -39,9 +39,9 @@ from minisched import (
     serve_unix,
     serve_workers,
 )
-from minisched.net import listening, unix_paths
-from minisched.net.listening import NOT_HERE_ERRNOS, listen, listen_all
-from minisched.net.network import ListenAll
+from minisched.net import binding, unix_paths
+from minisched.net.binding import NOT_HERE_ERRNOS, listen, listen_all
+from minisched.net.listening import ListenAll
 
 path, said = servers.path, servers.said
 LOCAL = "127.0.0.1"
@@ -175,7 +175,7 @@ def test_a_socket_that_can_not_be_made_names_the_address(call, address, monkeypa
     def refuse(*args, **keywords):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    for module in ("listening", "network"):
+    for module in ("binding", "network"):
         monkeypatch.setattr(f"minisched.net.{module}.Socket", refuse)
     assert (address if isinstance(address, str) else LOCAL) in str(run(error_of(call(address))))
 
@@ -314,7 +314,7 @@ class TakenPorts:
         return listen(address)
 
 
-@pytest.mark.parametrize(("taken", "same"), [(0, True), (3, True), (listening.SAME_PORT_TRIES, False)])
+@pytest.mark.parametrize(("taken", "same"), [(0, True), (3, True), (binding.SAME_PORT_TRIES, False)])
 def test_a_port_that_is_free_at_all_addresses_is_searched(taken, same):
     """world 20: port 0 gets the same port for all addresses where that is possible."""
     listeners = listen_all([(LOCAL, 0), ("127.0.0.2", 0)], TakenPorts(taken))
@@ -780,7 +780,7 @@ def test_a_closing_listener_never_removes_the_path_of_its_successor(path):
             super()._real_close(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listening, "Socket", Watched)
+        patch.setattr(binding, "Socket", Watched)
         listen(path).close()
     assert found == [False]
 
