@@ -24,6 +24,7 @@ Not here: the work of the services; the size of a batch (`pace`); async generato
 from __future__ import annotations
 
 import os
+import sys
 from _thread import _local as thread_local  # pyright: ignore[reportPrivateUsage] (`threading` is slow to import)
 from _thread import get_ident
 from collections import deque
@@ -104,7 +105,7 @@ def run(
             event: see `Watcher`.
         debug: warn of generators and syscalls that are created but never run, of scopes that are never entered, and of
             handlers that change their call; log turns of more than 0.1 s; refuse the kernel's verbs in other threads.
-            This is slow: it reads the source of each function. None: only under pytest.
+            This is slow: it reads the source of each function. None: only in a test of pytest.
 
     Raises:
         TaskCancelled: main was cancelled.
@@ -133,7 +134,7 @@ def run(
         close(None, main)
         raise SyscallError(refusal)
     if debug is None:
-        debug = "PYTEST_CURRENT_TEST" in os.environ
+        debug = "PYTEST_CURRENT_TEST" in os.environ and "_pytest" in sys.modules  # not in a program that a test starts
     if debug:
         from .lab.debug import watchers  # imported here: instruments
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 import weakref
 
 import pytest
+from programs import finished
 
 from minisched import CurrentTask, Pause, Sleep, Spawn, run
 
@@ -120,6 +123,17 @@ def test_debug_is_on_by_default_only_under_pytest(monkeypatch):
     assert warned(main(), debug=False) == []
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     assert warned(main()) == []
+
+
+@pytest.mark.skipif(sys.platform == "emscripten", reason="WebAssembly has no processes")
+def test_a_program_that_a_test_starts_is_not_debugged(tmp_path):
+    """On a loaded machine, a report of a slow turn would be a line on its standard error."""
+    program = tmp_path / "program.py"
+    text = "from minisched import Sleep, run\ndef main():\n    Sleep(1)\n    yield\nrun(main(){})\n"
+    program.write_text(text.format(""), encoding="utf-8")
+    assert "PYTEST_CURRENT_TEST" in os.environ and finished(program).stderr == ""
+    program.write_text(text.format(", debug=True"), encoding="utf-8")
+    assert "`Sleep()` made at" in finished(program).stderr
 
 
 def test_python_itself_warns_of_a_dropped_coroutine():
