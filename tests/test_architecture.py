@@ -53,6 +53,11 @@ def tree(file: str) -> ast.Module:
 
 
 @cache
+def nodes_of(file: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(file)))
+
+
+@cache
 def source(file: str) -> str:
     return (PACKAGE / file).read_text(encoding="utf-8")
 
@@ -84,7 +89,7 @@ def in_function(node: ast.AST) -> bool:
 
 def functions(file: str):
     """Return (node, dotted name) of every function."""
-    for node in ast.walk(tree(file)):
+    for node in nodes_of(file):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             outer = [parent.name for parent in parents(node) if isinstance(parent, (ast.ClassDef, ast.FunctionDef))]
             yield node, ".".join([*reversed(outer), node.name])
@@ -119,7 +124,7 @@ def test_the_contracts_on_imports_are_kept():
 @pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(NOT_IMPORTED)])
 def test_no_module_imports_a_slow_module_at_its_top(file):
     imported: set[str] = set()
-    for node in ast.walk(tree(file)):
+    for node in nodes_of(file):
         if isinstance(node, (ast.Import, ast.ImportFrom)) and not for_types_only(node) and not in_function(node):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             imported |= {name.partition(".")[0] for name in names if isinstance(node, ast.Import) or not node.level}
@@ -190,14 +195,14 @@ def test_a_document_is_short_enough_to_be_read(name, bound):
 def test_no_private_name_is_used_across_modules(file):
     used = [
         (node.lineno, node.attr)
-        for node in ast.walk(tree(file))
+        for node in nodes_of(file)
         if isinstance(node, ast.Attribute)
         and is_private(node.attr)
         and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
         and not (isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "super")
     ] + [
         (node.lineno, alias.name)
-        for node in ast.walk(tree(file))
+        for node in nodes_of(file)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if is_private(alias.name)
@@ -224,7 +229,7 @@ def test_public_classes_and_functions_have_docstrings(file):
 
 def public_names(file: str):
     """Return the dotted names of the public classes and functions, except methods that are documented elsewhere."""
-    for node in ast.walk(tree(file)):
+    for node in nodes_of(file):
         if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
         if in_function(node) or for_types_only(node):
@@ -237,7 +242,7 @@ def public_names(file: str):
 def documented(file: str) -> set[str]:
     """Return the dotted names of the classes and functions that have a docstring."""
     names = set()
-    for node in ast.walk(tree(file)):
+    for node in nodes_of(file):
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
             outer = [parent.name for parent in parents(node) if isinstance(parent, ast.ClassDef)]
             names.add(".".join([*reversed(outer), node.name]))
@@ -262,7 +267,7 @@ def inherited_names(node: ast.AST) -> set[str]:
 @cache
 def classes() -> dict[str, ast.ClassDef]:
     """Return every class of the package, by name."""
-    nodes = (node for file in FILES for node in ast.walk(tree(file)))
+    nodes = (node for file in FILES for node in nodes_of(file))
     return {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
 
 

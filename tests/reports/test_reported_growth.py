@@ -967,6 +967,7 @@ def quiet(caplog):
     logging.getLogger("minisched").setLevel(logging.NOTSET)
 
 
+@pytest.mark.slow  # a trace function counts the lines
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("shape", [*SHAPES, *SMALL_SHAPES], ids=lambda shape: shape.__name__)
 def test_the_work_for_n_things_is_n_log_n(shape):
