@@ -25,14 +25,19 @@ PATIENCE_SECONDS = 0.1 if sys.platform == "emscripten" else 20
 @pytest.fixture(autouse=True)
 def no_file_is_left_open():
     before = open_numbers()
-    if before != last_seen:  # a test without this fixture ran in between, and its garbage may hold open files
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # of that garbage
-            gc.collect()
+    if before != last_seen:  # a test without this fixture ran in between
+        collect_garbage()
         before = open_numbers()
     yield
     assert open_numbers() == before
     last_seen[:] = before
+
+
+def collect_garbage():
+    """Collect the garbage of earlier tests, which may hold open files, without a warning of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def settled(look, expected):
@@ -54,7 +59,7 @@ def nothing_is_left(tmp_path_factory, monkeypatch):
     """
     folder = tmp_path_factory.mktemp("temporary")
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    gc.collect()  # garbage of earlier tests may hold open files
+    collect_garbage()
     before, handlers = Resources(), signal_handlers()
     yield
     end = monotonic() + PATIENCE_SECONDS
