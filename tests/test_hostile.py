@@ -278,7 +278,7 @@ def test_a_client_that_sends_without_reading_is_blocked_itself(serving):
                 try:
                     sent, idle = sent + client.send(CHUNK), 0
                 except BlockingIOError:
-                    # Bytes may be on their way, or an acknowledgement late: the handler is then blocked in its Read.
+                    # Bytes or an acknowledgement may be late: the handler is then blocked in its Read.
                     idle = idle + 1 if isinstance(handler.call, Write) else 0
                 yield
                 assert sent < 1 << 28, "the client is never blocked"

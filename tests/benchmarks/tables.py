@@ -36,6 +36,10 @@ RATIOS = (
     ("median latency of two writes", "echo_1x64B_halves p50", ("uvloop streams", "asyncio streams", "trio", "threads")),
     ("1 / throughput of lines echoed", "echo_lines time", ("uvloop streams", "asyncio streams", "trio")),
     ("1 / throughput of 16 lines at once", "echo_lines_16 time", ("uvloop streams", "asyncio streams", "trio")),
+    ("1 / throughput of an echo server with TLS", "echo_tls time", ("uvloop streams", "asyncio streams", "trio")),
+    ("1 / throughput of datagrams echoed", "echo_udp time", ("uvloop protocol", "asyncio protocol", "trio", "curio")),
+    ("4 KiB of a file in the page cache", "file_reads", ("minisched InThread", "asyncio", "trio")),
+    ("run a program and read its output", "processes", ("uvloop", "asyncio", "trio")),
 )
 
 # The series in which another library was faster, that library, and the ratio to reach: less is a goal that was missed.
