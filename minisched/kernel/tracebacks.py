@@ -1,4 +1,4 @@
-"""Tracebacks and exception groups: removing the package's own frames, searching and filtering groups.
+"""Tracebacks, causes and exception groups: removing the package's own frames, chaining causes, filtering groups.
 
 Theory of operation. A program that fails should show its own lines. Before an error reaches the program, the frames of
 this package are cut out of its traceback, wherever they are. Groups may be thousands deep, so nothing here recurses.
