@@ -225,9 +225,12 @@ class Loop:
                 makers[kind] = make
             for kind, make in makers.items():
                 self.kernel.services.replace(kind, make)
-        except BaseException:
+        except BaseException as error:
             for service in reversed([*self.kernel.services.values()]):
-                service.close()
+                try:
+                    service.close()
+                except Exception as problem:
+                    error.add_note(f"{type(service).__name__} raised {problem!r} when it was closed")
             raise
 
     def run(self, body: Any) -> None:

@@ -1067,3 +1067,18 @@ def test_a_replacement_that_can_not_be_made_ends_the_run_and_the_others_are_clos
         run(ends(Recorded.made), services={Recorded: Recorded, Names: fails})
     assert Recorded.made == ["made", "closed"]
     assert run(service(Recorded)) is not None  # and this thread may have another run
+
+
+def test_a_service_that_cannot_be_closed_then_leaves_no_other_one_open():
+    class Stubborn(Service):
+        def close(self):
+            raise OSError(5, "Input/output error")
+
+    def fails(kernel):
+        raise OSError(28, "No space left on device")
+
+    Recorded.made.clear()
+    with pytest.raises(OSError, match="No space left") as raised:
+        run(ends([]), services={Recorded: Recorded, Stubborn: Stubborn, Names: fails})
+    assert Recorded.made == ["made", "closed"]
+    assert raised.value.__notes__ == ["Stubborn raised OSError(5, 'Input/output error') when it was closed"]
