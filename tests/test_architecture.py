@@ -102,6 +102,25 @@ def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return node.end_lineno - node.lineno + 1 - (first.end_lineno - first.lineno + 1 if documented else 0)
 
 
+def in_every(files):
+    """Make one test of a test for each of the files: a failure names the files."""
+
+    def decorate(test):
+        def test_all():
+            failures = {}
+            for file in files:
+                try:
+                    test(file)
+                except AssertionError as error:
+                    failures[file if isinstance(file, str) else file.name] = str(error)
+            assert not failures, "\n".join(f"{name}: {failure}" for name, failure in failures.items())
+
+        test_all.__name__, test_all.__doc__ = test.__name__, test.__doc__
+        return test_all
+
+    return decorate
+
+
 def tracked() -> list[str]:
     """Return the files that git knows."""
     if not (ROOT / ".git").exists():
@@ -121,7 +140,7 @@ def test_the_contracts_on_imports_are_kept():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(NOT_IMPORTED)])
+@in_every([file for file in FILES if not file.startswith(NOT_IMPORTED)])
 def test_no_module_imports_a_slow_module_at_its_top(file):
     imported: set[str] = set()
     for node in nodes_of(file):
@@ -152,7 +171,7 @@ def test_names_that_are_imported_late_are_public_and_those_that_do_not_exist_are
 # Sizes.
 
 
-@pytest.mark.parametrize("file", FILES)
+@in_every(FILES)
 def test_a_file_is_short_enough_to_be_one_idea(file):
     assert len(source(file).splitlines()) <= MAX_FILE_LINES
 
@@ -162,7 +181,7 @@ def test_the_tree_and_the_kernel_are_read_in_one_sitting():
     assert sum(sizes.values()) <= MAX_KERNEL_LINES, sizes
 
 
-@pytest.mark.parametrize("file", FILES)
+@in_every(FILES)
 def test_a_function_fits_on_a_screen(file):
     lengths = {name: length(node) for node, name in functions(file)}
     assert not {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION_LINES and name != "Kernel.turns"}
@@ -191,7 +210,7 @@ def test_a_document_is_short_enough_to_be_read(name, bound):
 # Names and docstrings.
 
 
-@pytest.mark.parametrize("file", FILES)
+@in_every(FILES)
 def test_no_private_name_is_used_across_modules(file):
     used = [
         (node.lineno, node.attr)
@@ -214,7 +233,7 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
-@pytest.mark.parametrize("file", FILES)
+@in_every(FILES)
 def test_the_first_line_of_a_module_is_one_sentence(file):
     text = ast.get_docstring(tree(file)) or ""
     first, *rest = text.split("\n")
@@ -222,7 +241,7 @@ def test_the_first_line_of_a_module_is_one_sentence(file):
     assert not rest or not rest[0], "an empty line comes after the first"
 
 
-@pytest.mark.parametrize("file", FILES)
+@in_every(FILES)
 def test_public_classes_and_functions_have_docstrings(file):
     assert not [name for name in public_names(file) if name not in documented(file)]
 
@@ -297,6 +316,7 @@ def test_every_file_that_a_document_names_exists(name):
     assert not [name for name in missing if not name.endswith("test_next_tick.py")]  # `new-syscall` makes that one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tables.DOCUMENTS)
 def test_the_tables_of_a_document_say_what_the_source_says(name):
     difference = tables.differences(name)
@@ -313,6 +333,7 @@ def test_every_file_of_the_package_has_its_invariant_or_absence_in_the_code_map(
     assert not [cells[0] for cells in tables.rows(old) if not cells[2]]
 
 
+@pytest.mark.slow
 def test_every_number_has_a_comment_that_gives_its_reason():
     assert not [constant for constant in tables.constants() if constant.value[0] not in "([" and not constant.why]
 
@@ -321,12 +342,12 @@ def test_every_copy_for_speed_names_its_gain_and_its_benchmark():
     assert not [where for where, twin, gain, measured in tables.copies() if not (twin and gain and measured)]
 
 
-@pytest.mark.parametrize("file", FILES)
+@in_every(FILES)
 def test_every_decision_gives_its_reason(file):
     assert len(re.findall(r"\bDecision:\s", source(file))) == len(re.findall(r"\bBecause:\s", source(file)))
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "demos").rglob("*.py")), ids=lambda file: file.name)
+@in_every(sorted((ROOT / "demos").rglob("*.py")))
 def test_a_demo_begins_with_what_it_shows_and_how_to_run_it(file):
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     first, *rest = text.split("\n")

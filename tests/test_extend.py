@@ -140,7 +140,7 @@ def test_a_bucket_is_full_again_in_the_next_run():
         assert log == [0]
 
 
-@settings(LOADED)
+@settings(LOADED, max_examples=40)
 @given(
     rate=some.floats(0.1, 1000), capacity=some.integers(1, 20),
     requests=some.lists(some.tuples(some.integers(1, 20), some.floats(0, 5)), max_size=20),
@@ -438,7 +438,7 @@ def matches(expression, moment):
     )
 
 
-@settings(LOADED, max_examples=40)
+@settings(LOADED, max_examples=15)
 @given(EXPRESSIONS, MOMENTS)
 def test_the_next_time_matches_and_no_minute_before_it_does(expression, moment):
     try:

@@ -272,7 +272,7 @@ def test_a_wrong_argument_is_an_error_with_the_usage(arguments):
     assert done.returncode == 2 and "error:" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", NAMES)
 def test_the_quiz_hides_the_answer_of_each_question_unless_asked(name, seed):
     asked, solved = (quiz.ask(policies(seed), name, seed, solve) for solve in (False, True))

@@ -54,6 +54,7 @@ from minisched import (
 from minisched.testing import VirtualClock
 
 PATIENCE_SECONDS = 20
+PYTEST_THREADS = set(sys._current_frames())  # the main thread, and under pytest-xdist one that never ends
 
 released = pytest.mark.skipif(
     sys.version_info >= (3, 14), reason="Python 3.14, which the package does not claim yet, keeps some frames longer"
@@ -81,7 +82,7 @@ class Locals:
     def alive(self):
         """Return where the living objects were made. A thread may take a moment to drop its last one."""
         end = monotonic() + PATIENCE_SECONDS
-        while len(sys._current_frames()) > 1 and self.names() and monotonic() < end:
+        while set(sys._current_frames()) - PYTEST_THREADS and self.names() and monotonic() < end:
             sleep(0.001)
         return self.names()
 
