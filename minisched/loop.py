@@ -259,8 +259,8 @@ class Loop:
 
     def _wait(self) -> None:
         """Wait for files, a deadline or a wake-up; then make the calls of other threads, and handle interrupts."""
-        wakeup, interrupts = self.wakeup, self.interrupts
-        if self.kernel.ready or wakeup.calls or interrupts.unseen:
+        wakeup = self.wakeup
+        if self.kernel.ready or wakeup.unseen:
             _ = self.poller.select(0.0)
         else:
             deadline = self.timers.next_deadline()
@@ -270,15 +270,21 @@ class Loop:
             self.timers.clock.wait(select, deadline)
         if self.poller.one_shot:
             self.poller.check_stale(self.timers.now())
-        if wakeup.calls:
+        if wakeup.unseen:
+            self._handle_wakeup()
+        return None
+
+    def _handle_wakeup(self) -> None:
+        """Make the calls that were scheduled before this phase; then handle an interrupt."""
+        wakeup, interrupts = self.wakeup, self.interrupts
+        calls, interrupted = wakeup.take()
+        if calls:
             self.poller.empty_polls = 0
-            wakeup.run_calls()
-        if interrupts.unseen:
-            interrupts.unseen = False
+            wakeup.run_calls(calls)
+        if interrupted:
             if interrupts.count > 1:
                 raise interrupts.error()
             self.lifecycle.interrupt(interrupts.error(), None)
-        return None
 
     def _select_first(self, timeout: float | None) -> int:
         """Poll the files; before the first poll that can wait, let other threads and signals end it.
@@ -289,7 +295,7 @@ class Loop:
         if timeout != 0:
             self.wakeup.open()
         events = self.poller.select(timeout)
-        return events + 1 if self.wakeup.calls or self.interrupts.unseen else events
+        return events + 1 if self.wakeup.unseen else events
 
     def _end_deadlock(self) -> None:
         """Cancel main, so that cleanup runs; raise the Deadlock if that made no task ready, or the second time."""
@@ -312,14 +318,13 @@ class Loop:
     def _run_turns(self) -> None:
         """Run one round: batches of turns, with due timers between them, until files are to be polled again."""
         assert self.main is not None
-        kernel, timers, poller, pace = self.kernel, self.timers, self.poller, self.pace
-        wakeup, interrupts = self.wakeup, self.interrupts
+        kernel, timers, poller, pace, wakeup = self.kernel, self.timers, self.poller, self.pace, self.wakeup
         if not kernel.ready and kernel.fault is None:
             return poller.note_empty_poll()
         poller.empty_polls = 0
         kernel.turns(pace.begin_round(len(kernel.ready)))
         while pace.more(len(poller.registered) > poller.internal_waiters):
-            if not kernel.ready or self.main.state is DONE or wakeup.calls or interrupts.unseen:
+            if not kernel.ready or self.main.state is DONE or wakeup.unseen:
                 return None
             timers.fire()
             kernel.turns(pace.begin_batch())

@@ -36,6 +36,7 @@ from minisched import (
     Join,
     Listen,
     Network,
+    OpenDatagram,
     Poller,
     Read,
     Socket,
@@ -48,6 +49,7 @@ from minisched import (
 )
 from minisched.io._selectors2 import WRITE
 from minisched.io.filelike import CLOSED
+from minisched.net.datagram_sockets import DatagramSocket
 from minisched.testing import check_syscall
 
 LOCAL = ("127.0.0.1", 0)
@@ -786,3 +788,40 @@ def test_a_socket_can_not_be_made_to_block():
         sock.setblocking(False)
         sock.settimeout(0)
         assert sock.gettimeout() == 0
+
+
+class Marked(Socket):
+    """A socket of a program's own class, which gives it to its connections."""
+
+    def make_connection(self, fd, peer):
+        return Marked(self.family, self.type, self.proto, fileno=fd, peer=peer)
+
+
+class MarkedDatagrams(DatagramSocket):
+    """A datagram socket of a program's own class."""
+
+
+class MarkedNetwork(Network):
+    """A network whose sockets are of the program's own classes."""
+
+    socket = Marked
+    datagram_socket = MarkedDatagrams
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["TCP", "Unix"])
+def test_all_sockets_of_a_network_are_of_its_class(unix, tmp_path):
+    def main():
+        with (yield Listen(str(tmp_path / "path") if unix else LOCAL)) as listener:
+            with (yield Connect(listener.address)) as near, (yield Accept(listener)) as far:
+                yield Write(near, b"hello")
+                return [type(sock) for sock in (listener, near, far)], (yield Read(far, 100))
+
+    assert run(main(), services={Network: MarkedNetwork}) == ([Marked] * 3, b"hello")
+
+
+def test_the_datagram_sockets_of_a_network_are_of_its_class():
+    def main():
+        with (yield OpenDatagram(local=LOCAL)) as sock:
+            return type(sock)
+
+    assert run(main(), services={Network: MarkedNetwork}) is MarkedDatagrams

@@ -159,7 +159,7 @@ def test_a_call_that_schedules_another_does_so_for_the_next_wait():
             wakeup.call(lambda: heard.append("twice"))
 
         wakeup.call(again)
-        wakeup.run_calls()
+        wakeup.run_calls(1)
         assert heard == ["once"]
         yield from until(lambda: len(heard) == 2)
         return heard

@@ -67,13 +67,12 @@ BODY_CALLERS = [function.__code__ for function in (Kernel.turns, Task.throw_in, 
 
 
 class Interrupts(Service):
-    """The interrupts of a run: how many arrived, and whether the loop has yet to handle the last one."""
+    """The interrupts of a run. `Wakeup.interrupted`: the loop has yet to handle the last one."""
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__(kernel)
         self.wakeup = kernel.service(Wakeup)
         self.count = 0
-        self.unseen = False  # the loop has not handled the last one
         self.stuck_from = 0.0  # the time, on the machine's clock, from which on the loop is believed to be blocked
         self.closing = False  # main is done, or was aborted: only the steps that close the run are left
         self.signum: int = signal.SIGINT  # of the last one
@@ -100,9 +99,8 @@ class Interrupts(Service):
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Handle an interrupt: count it, wake the loop, and raise the second one, or a later one, in user code."""
         self.count += 1
-        self.unseen = True
         self.signum = signum
-        self.wakeup.wake()  # the wake-up fd of the signal module may be another one by now
+        self.wakeup.interrupt()  # it also wakes the loop: the signal module's wake-up fd may be another one by now
         if self.count == 2:
             self.stuck_from = MonotonicClock.now() + STUCK_SECONDS
         if self.count > 1 and (self._in_user_code(frame) or self._stuck()):

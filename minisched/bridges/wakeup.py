@@ -88,6 +88,8 @@ class Wakeup(Service):
     def __init__(self, kernel: Kernel) -> None:
         super().__init__(kernel)
         self.calls: deque[Callable[[], object]] = deque()
+        self.interrupted = False  # an interrupt has arrived that the loop has not handled (`interrupt`)
+        self.unseen = False  # a call or an interrupt has arrived since `take`: all that the loop looks at
         self.receiver: socket.socket | None = None
         self.sender: socket.socket | None = None  # set last: a thread that sees it may send
         self.file_state: FileState | None = None  # the receiver's
@@ -97,6 +99,12 @@ class Wakeup(Service):
     def call(self, function: Callable[[], object]) -> None:
         """Schedule `function()` in the run's thread, in the loop's next Wait phase. Any thread may call this."""
         self.calls.append(function)
+        self.unseen = True
+        self.wake()
+
+    def interrupt(self) -> None:
+        """Let the loop handle an interrupt in its next Wait phase. A signal handler calls this."""
+        self.interrupted = self.unseen = True
         self.wake()
 
     def wake(self) -> None:
@@ -149,9 +157,15 @@ class Wakeup(Service):
         if signums:
             run_pending_handlers()
 
-    def run_calls(self) -> None:
-        """Make the calls that are scheduled so far; calls that they schedule are made in the next Wait phase."""
-        for _ in range(len(self.calls)):
+    def take(self) -> tuple[int, bool]:
+        """Return how many calls there are to make, and whether there is an interrupt to handle; the loop does both."""
+        self.unseen = False  # first: what arrives from now on is seen in the next Wait phase, if not in this one
+        interrupted, self.interrupted = self.interrupted, False
+        return len(self.calls), interrupted
+
+    def run_calls(self, count: int) -> None:
+        """Make the first `count` calls; those that they schedule are made in the next Wait phase."""
+        for _ in range(count):
             _ = self.calls.popleft()()
 
     def closed(self) -> None:

@@ -56,23 +56,24 @@ def listen(
     mode: int | None = None,
     owner: int | str | None = None,
     find: Find = look_up,
+    make: Callable[..., Socket] = Socket,
 ) -> Socket:
     """Return a listening socket; raise OSError that names the address if it cannot be opened.
 
-    `find` returns the addresses of a host; by default, a name blocks until it is known.
+    `find` returns the addresses of a host; by default, a name blocks until it is known. `make` makes the socket.
     """
     backlog = min(check_count("Listen", "backlog", "connections", backlog), MAX_BACKLOG_CONNECTIONS)
     check_mode(mode)
     ids = ids_of(owner)
     path = unix_path(address)
     if path is not None:
-        return listen_unix(path, backlog, mode, ids)
+        return listen_unix(path, backlog, mode, ids, make)
     if mode is not None or owner is not None:
         raise ValueError(f"mode and owner are those of a Unix path, and {address!r} is a TCP address")
     first_error: OSError | None = None
     for result in resolve(address, socket.AI_PASSIVE, find):
         try:
-            return listen_tcp(result, backlog, reuse_port, nodelay)
+            return listen_tcp(result, backlog, reuse_port, nodelay, make)
         except OSError as error:
             first_error = first_error or error
             if error.errno not in NOT_HERE_ERRNOS:
@@ -81,10 +82,10 @@ def listen(
     raise with_address(first_error, text_of(address)) from None
 
 
-def listen_tcp(result: Any, backlog: int, reuse_port: bool, nodelay: bool) -> Socket:
+def listen_tcp(result: Any, backlog: int, reuse_port: bool, nodelay: bool, make: Callable[..., Socket]) -> Socket:
     """Return a socket that listens at one result of getaddrinfo."""
     family, kind, proto, _, target = result
-    sock = Socket(family, kind, proto)
+    sock = make(family, kind, proto)
     try:
         if os.name == "posix":  # on Windows, the option lets another program take the port over
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,10 +104,10 @@ def listen_tcp(result: Any, backlog: int, reuse_port: bool, nodelay: bool) -> So
     return sock
 
 
-def listen_unix(path: str, backlog: int, mode: int | None, ids: tuple[int, int]) -> Socket:
+def listen_unix(path: str, backlog: int, mode: int | None, ids: tuple[int, int], make: Callable[..., Socket]) -> Socket:
     """Return a socket that listens at a path or at an abstract name."""
     try:
-        sock = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = make(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             bind_path(sock, path, mode, ids)
             sock.listen(backlog)

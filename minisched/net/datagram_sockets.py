@@ -31,6 +31,7 @@ from .unix_paths import bind_path, check_mode, ids_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..io.filelike import Bytes
@@ -147,8 +148,9 @@ def open_datagram(
     reuse_port: bool = False,
     mode: int | None = None,
     owner: int | str | None = None,
+    make: Callable[..., DatagramSocket] = DatagramSocket,
 ) -> DatagramSocket:
-    """Return a datagram socket; OpenDatagram describes the arguments. An OSError names the address."""
+    """Return a datagram socket, which `make` makes; OpenDatagram describes the others. An OSError names the address."""
     check_mode(mode)
     ids = ids_of(owner)
     families = {family_at(address) for address in (local, remote) if address is not None}
@@ -160,7 +162,7 @@ def open_datagram(
         raise ValueError(f"mode and owner are those of a Unix path, and {local or remote!r} is an IP address")
     concerned = remote if local is None else local
     try:
-        sock = DatagramSocket(family, socket.SOCK_DGRAM)
+        sock = make(family, socket.SOCK_DGRAM)
         try:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -22,7 +22,7 @@ from functools import partial
 from ..kernel import Service
 from .addresses import resolve, unix_path
 from .binding import listen, listen_all
-from .datagram_sockets import open_datagram
+from .datagram_sockets import DatagramSocket, open_datagram
 from .names import Names
 from .sockets import Socket
 
@@ -32,13 +32,17 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .addresses import Address, HostAddress
-    from .datagram_sockets import DatagramSocket
 
     Attempt = tuple[Callable[[], Socket], Any]
 
 
 class Network(Service):
     """The service that makes sockets for Listen, Connect and OpenDatagram. Subclass it to replace the network.
+
+    Attributes:
+        socket: the class of listeners and of sockets that connect. It takes the arguments of Socket. Its
+            `make_connection` decides the class of the connections that a listener accepts.
+        datagram_socket: the class of the datagram sockets.
 
     Example:
         A network in which every address leads to one local listener:
@@ -57,13 +61,16 @@ class Network(Service):
         True
     """
 
+    socket: type[Socket] = Socket
+    datagram_socket: type[DatagramSocket] = DatagramSocket
+
     def find(self, host: str, port: int, family: int, type: int, flags: int) -> list[HostAddress]:
         """Return the addresses of a host, from the service Names; raise NotKnownYet if that needs a look-up."""
         return self.kernel.service(Names).find(host, port, family, type, flags)
 
     def listen(self, address: Address, backlog: int, **options: Any) -> Socket:
         """Return a listening socket; the options are the keywords of `Listen`, which describes it."""
-        return listen(address, backlog, find=self.find, **options)
+        return listen(address, backlog, find=self.find, make=self.socket, **options)
 
     def listen_all(self, addresses: Sequence[Address], backlog: int, **options: Any) -> list[Socket]:
         """Return listeners for a server: `listen` at every address of every host, in order."""
@@ -71,7 +78,7 @@ class Network(Service):
 
     def open_datagram(self, local: Address | None, remote: Address | None, **options: Any) -> DatagramSocket:
         """Return a datagram socket; the arguments are those of `OpenDatagram`, which describes them."""
-        return open_datagram(local, remote, **options)
+        return open_datagram(local, remote, make=self.datagram_socket, **options)
 
     def dial(self, address: Address) -> list[Attempt]:
         """Return the attempts that Connect makes, in order.
@@ -81,6 +88,6 @@ class Network(Service):
         """
         path = unix_path(address)
         if path is not None:
-            return [(partial(Socket, socket.AF_UNIX, socket.SOCK_STREAM), path)]
+            return [(partial(self.socket, socket.AF_UNIX, socket.SOCK_STREAM), path)]
         results = resolve(address, 0, self.find)
-        return [(partial(Socket, family, kind, proto), target) for family, kind, proto, _, target in results]
+        return [(partial(self.socket, family, kind, proto), target) for family, kind, proto, _, target in results]

@@ -133,13 +133,20 @@ class Socket(PromiseOfTryRead, socket.socket):
         private: Any = self  # the method that the standard library's `accept` uses
         fd, peer = private._accept()
         try:
-            conn = Socket(self.family, self.type, self.proto, fileno=fd, peer=peer)
+            conn = self.make_connection(fd, peer)
         except BaseException:
             os.close(fd)
             raise
         if self.checks_nodelay:
             self._hand_on_nodelay(conn)
         return conn
+
+    def make_connection(self, fd: int, peer: Any) -> Socket:
+        """Return the socket of a connection that this listener has accepted; a subclass may return one of its own.
+
+        If this raises, the connection is closed.
+        """
+        return Socket(self.family, self.type, self.proto, fileno=fd, peer=peer)
 
     def _hand_on_nodelay(self, conn: Socket) -> None:
         """Give a connection the listener's TCP_NODELAY. If it has that already, the system does so: check no more."""
