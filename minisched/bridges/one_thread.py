@@ -1,8 +1,8 @@
 """OneThread: a watcher that refuses the kernel's verbs in another thread than the run's.
 
 Theory of operation. A handler whose answer comes from a thread may call `kernel.resume` there. That changes the ready
-queue between any two instructions of the loop, and wakes no loop that waits: the run sleeps on. A check in each verb
-would cost 2 % of `queue`, so only this watcher makes it.
+queue between any two instructions of the loop. A loop that waits notices it in each run (`sleeping`). A check in each
+verb would cost 2 % of `queue`, so only this watcher makes it.
 
 Invariants:
 1. A verb in another thread ends the run; it is never silent.
@@ -12,8 +12,8 @@ Not here: the plain calls of primitives, which are always checked (`kernel/primi
 
 from __future__ import annotations
 
-from ..errors import SyscallError
 from ..kernel.watcher import Watcher
+from .sleeping import check_thread
 from .wakeup import Wakeup
 
 TYPE_CHECKING = False
@@ -54,11 +54,4 @@ class OneThread(Watcher):
         self._check("cancel", scope)
 
     def _check(self, verb: str, thing: object) -> None:
-        kernel = self.kernel
-        if kernel.check_caller is not None:
-            try:
-                kernel.check_caller(verb, thing)
-            except SyscallError as error:
-                kernel.fault = kernel.fault or error
-                kernel.service(Wakeup).wake()
-                raise
+        check_thread(self.kernel, verb, thing, self.kernel.service(Wakeup).wake)

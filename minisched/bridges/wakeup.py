@@ -38,6 +38,7 @@ from functools import partial
 from ..io._selectors2 import READ
 from ..io.poller import Poller
 from ..kernel import Service
+from .sleeping import SleepingQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ class Wakeup(Service):
             receiver.close()
             sender.close()
             raise
+        poller.asleep = SleepingQueue(self.kernel, self.wake)
         poller.internal_waiters += 1  # while tasks are ready, the loop reads `calls`, and need not poll for this
         self.receiver, self.sender = receiver, sender
         try:

@@ -48,6 +48,7 @@ from .stale import MAX_EMPTY_POLLS, STALE_CHECK_SECONDS, has_other_identity, ide
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
     from ..kernel import Kernel, Task
     from ._selectors2 import Poll, Selector
@@ -102,6 +103,7 @@ class Poller(Service):
         self.waiting = 0  # waiters
         self.internal_waiters = 0  # of these, the waiters without a task, which only end the loop's wait
         self.stale_checked_at = -inf  # when the one-shot descriptors were last checked
+        self.asleep: Any = None  # a SleepingQueue, the ready queue during a poll that may wait; the wake-up sets it
         self.empty_polls = 0  # polls in a row that returned early and woke no task; the loop resets it
 
     def state_of(self, fd: int, *, persistent: bool = False) -> FileState:
@@ -305,6 +307,9 @@ class Poller(Service):
     def _poll(self, timeout: float | None) -> list[tuple[int, int]]:
         """Poll the selector, for at most STALE_CHECK_SECONDS while there are one-shot descriptors."""
         to_be_checked = bool(self.one_shot) and (timeout is None or timeout > STALE_CHECK_SECONDS)
+        kernel, asleep = self.kernel, self.asleep
+        if asleep is not None and timeout != 0:
+            asleep.queue, kernel.ready = kernel.ready, asleep
         try:
             events = self.poll(STALE_CHECK_SECONDS if to_be_checked else timeout)
             if to_be_checked and not events:
@@ -315,6 +320,9 @@ class Poller(Service):
             if not self._drop_stale(self.registered.values()):
                 raise
             return []
+        finally:
+            if asleep is not None and kernel.ready is asleep:
+                kernel.ready = asleep.queue
 
     # The defences against descriptors that were closed outside the scheduler: see `stale`.
 

@@ -163,7 +163,7 @@ TESTS = {
     "bridges.whole_files": ["test_whole_files.py"],
     "bridges.follow": ["test_follow.py"],
     "bridges.request": ["reports/test_reported_bridges.py"],
-    "bridges.one_thread": ["reports/test_reported_bridges.py"],
+    "bridges.sleeping": ["reports/test_reported_bridges.py"],
     "bridges.signals": ["test_signals.py", "test_select_io.py", "reports/test_reported_bridges.py"],
     "bridges.wakeup": ["test_wakeup.py", "test_second_signal.py", "reports/test_reported_bridges.py"],
     "bridges.interrupt": ["test_wakeup.py", "test_second_signal.py", "reports/test_reported_bridges.py"],

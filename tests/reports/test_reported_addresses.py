@@ -175,8 +175,7 @@ def test_a_socket_that_can_not_be_made_names_the_address(call, address, monkeypa
     def refuse(*args, **keywords):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    for module in ("binding", "network"):
-        monkeypatch.setattr(f"minisched.net.{module}.Socket", refuse)
+    monkeypatch.setattr(Network, "socket", staticmethod(refuse))
     assert (address if isinstance(address, str) else LOCAL) in str(run(error_of(call(address))))
 
 
@@ -779,9 +778,7 @@ def test_a_closing_listener_never_removes_the_path_of_its_successor(path):
             found.append(os.path.exists(path))
             super()._real_close(*arguments)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(binding, "Socket", Watched)
-        listen(path).close()
+    listen(path, make=Watched).close()
     assert found == [False]
 
 
@@ -1027,11 +1024,11 @@ def test_a_peer_that_resets_at_once_is_connected_all_the_same(monkeypatch):
         def getpeername(self):
             raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
 
-    monkeypatch.setattr("minisched.net.network.Socket", Reset)
-
     def main():
-        with (yield Listen((LOCAL, 0))) as listener, (yield Connect(listener.address)) as sock:
-            return type(sock)
+        with (yield Listen((LOCAL, 0))) as listener:
+            monkeypatch.setattr(Network, "socket", Reset)
+            with (yield Connect(listener.address)) as sock:
+                return type(sock)
 
     assert run(main()) is Reset
 
@@ -1043,7 +1040,7 @@ def test_a_socket_that_refuses_nodelay_is_closed(monkeypatch):
         def setsockopt(self, *arguments):
             raise OSError(errno.ENOPROTOOPT, "Protocol not available")
 
-    monkeypatch.setattr("minisched.net.network.Socket", Refusing)
+    monkeypatch.setattr(Network, "socket", Refusing)
     assert run(error_of(Connect((LOCAL, 9)))).errno == errno.ENOPROTOOPT
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextvars
 import gc
 import itertools
+import os
 import signal
 import socket
 import sys
 import threading
 import tracemalloc  # noqa: F401  (pytest imports it in a hook, in the middle of which another hook would need it)
 import warnings
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from time import sleep
 
 import pytest
 from helpers import Ask, no_file_is_left_open, open_numbers, until  # noqa: F401
@@ -37,8 +40,10 @@ from minisched import (
     Syscall,
     SyscallError,
     WaitSignal,
+    current_kernel,
 )
 from minisched.bridges import interrupt, thread_pool
+from minisched.bridges.sleeping import SleepingQueue
 from minisched.loop import busy
 
 PACKAGE = str(Path(minisched.__file__).parent)
@@ -792,6 +797,50 @@ def test_a_verb_of_the_kernel_in_another_thread_ends_a_debug_run_with_one_senten
 
     with pytest.raises(SyscallError, match=r"in another thread than its run's.*Portal\.call.*\.call`"):
         minisched.run(main(), debug=True)
+
+
+class FromThreadLater(FromThread):
+    """The same, but the thread uses the verb while the loop waits."""
+
+    def work(self, kernel, task):
+        while not isinstance(kernel.ready, SleepingQueue):
+            sleep(0.001)
+        super().work(kernel, task)
+
+
+@pytest.mark.parametrize("verb", ["resume", "throw", "cancel", "spawn"])
+def test_a_verb_of_the_kernel_in_another_thread_ends_any_run_that_waits(verb):
+    """newcomer A1.1: the same without `debug`."""
+
+    def main():
+        yield FromThreadLater(verb)
+
+    with pytest.raises(SyscallError, match=r"in another thread than its run's.*Portal\.call.*\.call`"):
+        minisched.run(main(), debug=False)
+
+
+def test_a_signal_handler_wakes_a_task_while_the_loop_waits():
+    """newcomer A1.1: the sibling that is right: a signal handler runs in the thread of the run."""
+    event, queues = Event(), []
+
+    def on_signal(signum, frame):
+        queues.append(type(current_kernel().ready))
+        event.set()
+
+    def main():
+        timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer.start()
+        with (yield MoveOnAfter(60)):
+            yield event.wait()
+        timer.join()
+        return event.is_set()
+
+    before = signal.signal(signal.SIGUSR1, on_signal)
+    try:
+        assert minisched.run(main(), debug=False)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert queues in ([SleepingQueue], [deque])  # nearly always the first
 
 
 def test_check_syscall_explains_a_wake_up_from_another_thread():
