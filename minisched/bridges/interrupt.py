@@ -100,7 +100,7 @@ class Interrupts(Service):
         """Handle an interrupt: count it, wake the loop, and raise the second one, or a later one, in user code."""
         self.count += 1
         self.signum = signum
-        self.wakeup.interrupt()  # it also wakes the loop: the signal module's wake-up fd may be another one by now
+        self.wakeup.interrupt()  # this also wakes the loop: the wake-up fd of `signal` may be another one by now
         if self.count == 2:
             self.stuck_from = MonotonicClock.now() + STUCK_SECONDS
         if self.count > 1 and (self._in_user_code(frame) or self._stuck()):

@@ -1,7 +1,7 @@
 """The ready queue while the loop waits for files: no other thread can put a task into it.
 
 Theory of operation. A handler whose answer comes from a thread may call `kernel.resume` there. The task is then in the
-ready queue of a loop that waits, and nothing ends that wait: the run sleeps on, without a word. So while a poll may
+ready queue of a loop that waits, and nothing ends that wait: the run sleeps on, silently. So while a poll may
 wait, the kernel's queue is one that refuses a task from another thread. A signal handler runs in the thread of the
 run, and wakes tasks as before.
 

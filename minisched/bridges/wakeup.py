@@ -161,7 +161,7 @@ class Wakeup(Service):
 
     def take(self) -> tuple[int, bool]:
         """Return how many calls there are to make, and whether there is an interrupt to handle; the loop does both."""
-        self.unseen = False  # first: what arrives from now on is seen in the next Wait phase, if not in this one
+        self.unseen = False  # first: a call that arrives from now on is seen in the next Wait phase, if not in this one
         interrupted, self.interrupted = self.interrupted, False
         return len(self.calls), interrupted
 
