@@ -23,6 +23,7 @@ from minisched import (
     ClosedError,
     Connect,
     FileWrapper,
+    IncompleteWrite,
     Join,
     Listen,
     MoveOnAfter,
@@ -31,6 +32,7 @@ from minisched import (
     Sleep,
     Socket,
     Spawn,
+    Stream,
     TaskCancelled,
     TimedOut,
     Timeout,
@@ -779,6 +781,22 @@ def test_a_read_sends_the_rest_of_a_write_that_was_cancelled():
 
     (written, answer), received = run(main())
     assert answer == b"answer" and received == written > 0
+
+
+def test_a_stream_over_tls_that_was_cut_in_a_write_refuses_the_next_one_with_the_count():
+    def main():
+        near, far = yield from connected()
+        with near, far:
+            stream = Stream(near)
+            with pytest.raises(TimedOut) as timed_out:
+                with (yield Timeout(1)):
+                    yield from stream.write(bytes(10_000_000))
+            with pytest.raises(IncompleteWrite) as refused:
+                yield from stream.write(b"more")
+            return timed_out.value.written, str(refused.value)
+
+    written, text = run(main())
+    assert 0 < written < 10_000_000 and f"cut after {written} of 10000000 bytes" in text
 
 
 def test_a_cancellation_at_any_point_of_two_handshakes_and_a_talk_leaves_nothing():
