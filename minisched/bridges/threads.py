@@ -72,6 +72,10 @@ class Threads(Service):
         self.waiting[waiter] = future
         return partial(self._abandon, waiter)
 
+    def begin(self, waiter: Waiter, start: Callable[[], Future[Any]]) -> Callable[[], object]:
+        """Start a call, and wake `waiter` with its answer; return the undo. `start` returns the future of the call."""
+        return self.add_waiter(waiter, start())
+
     def _abandon(self, waiter: Waiter) -> None:
         _ = self.waiting.pop(waiter).cancel()  # has an effect only on a call that has not begun
 
@@ -175,7 +179,7 @@ class FutureOperation(Selectable[Answer]):
 
     def add_waiter(self, kernel: Kernel, waiter: Waiter) -> Callable[[], object]:
         threads = kernel.service(Threads)
-        undo = threads.add_waiter(waiter, self.start(kernel, task_of(waiter)))
+        undo = threads.begin(waiter, partial(self.start, kernel, task_of(waiter)))
         threads.check_for_stall()
         return undo
 

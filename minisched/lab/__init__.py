@@ -26,9 +26,26 @@ Example:
 
 from .debug import Debug
 from .handling import Handling
+from .record import Diverged, RecordingEnded, record, replay
 from .report import label, stack
 from .slow_turns import SlowTurns
+from .tape import BadRecording
 from .timeline import Timeline, coloured, plain
 from .trace import TextTrace
 
-__all__ = ["Debug", "Handling", "SlowTurns", "TextTrace", "Timeline", "coloured", "label", "plain", "stack"]
+__all__ = [
+    "BadRecording",
+    "Debug",
+    "Diverged",
+    "Handling",
+    "RecordingEnded",
+    "SlowTurns",
+    "TextTrace",
+    "Timeline",
+    "coloured",
+    "label",
+    "plain",
+    "record",
+    "replay",
+    "stack",
+]

@@ -154,7 +154,7 @@ class LookUp:
             except NotKnownYet as needed:
                 self.query = needed.query
                 threads = self.kernel.service(Threads)  # first, since it fails if no descriptor is left
-                self.undo = threads.add_waiter(self, names.start(*self.query))
+                self.undo = threads.begin(self, partial(names.start, *self.query))
                 return
         except BaseException as error:
             self.throw(error)

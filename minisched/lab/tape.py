@@ -1,0 +1,214 @@
+"""The file of a recording: lines of JSON in blocks, each with a checksum.
+
+Theory of operation. The first line is the header: an object with the versions of the format, of Python and of
+minisched, and what the caller adds. Each further line is a list. It is an answer of the world, as `[kind, number,
+arguments..., answer]`, or what the world has told, as `[kind, looks, values...]`. A block of lines ends with `["sum",
+crc32]`, the checksum of its bytes, and is written at once. So a recorder that is killed leaves whole blocks, and at
+most one that was cut.
+
+Values are those of JSON, and one object for each other kind: `{"b": base64}` for bytes, `{"t": [...]}` for a tuple,
+`{"d": [[key, value], ...]}` for a dict, `{"h": [...]}` for a HostAddress, `{"socket": ...}` for a socket, and `{"e":
+name, "a": arguments}` for an exception of a closed table.
+
+Invariants:
+1. Reading a recording runs no code that the recording names.
+2. A line that was changed is found; a block that was cut at the end of the file is read as far as its lines are whole.
+
+Rejected: pickle, which runs code, and which another version of Python may not read.
+
+Not here: what is asked (`world`); who writes and reads (`record`).
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import platform
+import socket
+import zlib
+from base64 import b64decode, b64encode
+
+from .. import __version__, errors
+from ..net.addresses import HostAddress
+from ..net.names import NotKnownYet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import Any
+
+FORMAT = 1  # the version of the format
+BLOCK_LINES = 512  # written at once; a recorder that is killed loses no more than these
+EXCEPTIONS: dict[str, Any] = {
+    name: kind
+    for names in (vars(builtins), vars(errors), {"gaierror": socket.gaierror, "NotKnownYet": NotKnownYet})
+    for name, kind in names.items()
+    if isinstance(kind, type) and issubclass(kind, Exception)
+}
+
+
+class NotRecordable(TypeError):
+    """A value that a recording has no form for."""
+
+
+class BadRecording(ValueError):
+    """A file that is no recording, or one that was changed. The text names the line."""
+
+
+def encode(value: Any) -> Any:
+    """Return a value as JSON has it; raise NotRecordable for one of another kind."""
+    kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if value is None or kind in (bool, float, str):
+        return value
+    if kind is list:
+        return list(map(encode, value))
+    if kind in FORMS:
+        tag, content = FORMS[kind]
+        return {tag: content(value)}
+    if isinstance(value, int):  # also a member of an IntEnum, as those of `socket` are
+        return int(value)
+    if isinstance(value, BaseException):
+        return encode_error(value)
+    raise NotRecordable(f"{kind.__name__} has no form in a recording")
+
+
+def encode_bytes(value: Any) -> str:
+    """Return bytes as text."""
+    return b64encode(value).decode()
+
+
+def encode_all(values: Any) -> list[Any]:
+    """Return values as JSON has them."""
+    return list(map(encode, values))
+
+
+FORMS: dict[type[Any], tuple[str, Callable[[Any], Any]]] = {
+    **dict.fromkeys((bytes, bytearray, memoryview), ("b", encode_bytes)),
+    tuple: ("t", encode_all),
+    HostAddress: ("h", encode_all),
+    dict: ("d", lambda value: list(map(encode_all, value.items()))),
+}
+
+
+def encode_error(error: BaseException) -> Any:
+    """Return an exception as JSON has it."""
+    name = type(error).__name__
+    if EXCEPTIONS.get(name) is not type(error):
+        raise NotRecordable(f"the exception {name} has no form in a recording")
+    arguments = list(error.args)
+    if isinstance(error, NotKnownYet):
+        arguments = [error.query]
+    elif isinstance(error, OSError) and error.filename is not None and len(arguments) == 2:
+        arguments.append(error.filename)
+    return {"e": name, "a": [encode(one) for one in arguments]}
+
+
+def decode(form: Any) -> Any:
+    """Return the value that JSON has in this form."""
+    if isinstance(form, list):
+        return decode_all(form)
+    if not isinstance(form, dict):
+        return form
+    items: list[tuple[str, Any]] = [*form.items()]  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+    tag, content = items[0]
+    if tag == "b":
+        return b64decode(content, validate=True)
+    if tag == "d":
+        return dict(map(decode_all, content))
+    if tag == "e":
+        return EXCEPTIONS[content](*decode_all(items[1][1]))
+    return {"t": tuple, "h": host_address}[tag](decode_all(content))
+
+
+def host_address(parts: list[Any]) -> HostAddress:
+    """Return an address, with a family and a type as `socket.getaddrinfo` returns them."""
+    family, kind, *rest = parts
+    return HostAddress(socket.AddressFamily(family), socket.SocketKind(kind), *rest)
+
+
+def decode_all(forms: Any) -> list[Any]:
+    """Return the values of a list of forms."""
+    return list(map(decode, forms))
+
+
+class TapeWriter:
+    """Writes a recording. `line` takes what `json` can write; a block is written when it is full, and by `flush`."""
+
+    def __init__(self, path: str, header: dict[str, Any]) -> None:
+        self.file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115  (closed by `close`)
+        self.lines: list[str] = []
+        versions = {
+            "minisched": FORMAT,
+            "kind": "recording",
+            "version": __version__,
+            "python": platform.python_version(),
+        }
+        self.lines.append(json.dumps(versions | header))
+        self.flush()
+
+    def line(self, text: str) -> None:
+        """Add a line."""
+        self.lines.append(text)
+        if len(self.lines) >= BLOCK_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that there are, and their checksum."""
+        if self.lines:
+            block = "\n".join(self.lines) + "\n"
+            self.lines.clear()
+            _ = self.file.write(f'{block}["sum",{zlib.crc32(block.encode())}]\n')
+            self.file.flush()
+
+    def close(self) -> None:
+        """Write the rest, and close the file."""
+        try:
+            self.flush()
+        finally:
+            self.file.close()
+
+
+class TapeReader:
+    """Reads a recording: `header`, and then the lines in order, each with its number in the file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.lines = self._checked_lines()
+        _, first = next(self.lines, (1, None))
+        self.header: dict[str, Any] = first if isinstance(first, dict) else {}
+        if self.header.get("kind") != "recording":
+            raise BadRecording(f"{path} is no recording: its first line is not the header of one")
+        if self.header.get("minisched") != FORMAT:
+            text = f"{path} has version {self.header.get('minisched')!r} of the format"
+            raise BadRecording(f"{text}, and this minisched reads version {FORMAT}")
+
+    def _checked_lines(self) -> Generator[tuple[int, Any], None, None]:
+        """Yield the lines of each block whose checksum is right; of a block that was cut, those that are whole."""
+        block: list[tuple[int, Any]] = []
+        first, checksum = 1, 0
+        with open(self.path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break  # the line was being written when the recorder was killed
+                parsed = self._parse(number, line)
+                if type(parsed) is not list or parsed[:1] != ["sum"]:
+                    block.append((number, parsed))  # pyright: ignore[reportUnknownArgumentType]
+                    checksum = zlib.crc32(line, checksum)
+                    continue
+                if parsed[1:] != [checksum]:
+                    raise BadRecording(
+                        f"{self.path} was changed: one of the lines {first} to {number} is not as written"
+                    )
+                yield from block
+                block, first, checksum = [], number + 1, 0
+        yield from (line for line in block if line[1] != ["end"])  # an end that was not checked is none
+
+    def close(self) -> None:
+        """Close the file."""
+        self.lines.close()
+
+    def _parse(self, number: int, line: bytes) -> Any:
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise BadRecording(f"{self.path} was changed: line {number} is not JSON: {error}") from None
