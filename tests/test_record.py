@@ -82,7 +82,7 @@ def no_world(monkeypatch):
             patch.setattr(socket, "socketpair", none)
             patch.setattr(socket, "getaddrinfo", none)
             patch.setattr(thread_pool, "start_new_thread", none)
-            patch.setattr(world, "monotonic", none)
+            patch.setattr(world.MonotonicClock, "now", none)
             patch.setattr(signal, "signal", none)
             yield
 
@@ -211,7 +211,7 @@ def test_a_refused_connection_replays_exactly(path, no_world):
     assert same(main, path, no_world).startswith("ConnectionRefusedError: [Errno 111]")
 
 
-def test_a_name_is_looked_up_once_and_not_in_the_replay(path, no_world):
+def test_a_replay_asks_no_name_server(path, no_world):
     def main():
         found = yield Resolve("localhost", 80, family=socket.AF_INET)
         with (yield Listen(("localhost", 0))) as listener:
@@ -387,16 +387,16 @@ def test_each_changed_byte_of_a_recording_is_found(path):
         changed = bytearray(data)
         changed[place] ^= 1
         Path(path).write_bytes(changed)
-        cut = place >= data.rindex(b"[")  # a checksum that is none leaves its block without one
+        cut = place >= data.rindex(b"[")  # a checksum that was changed leaves its block without one
         expected = (BadRecording, RecordingEnded, Diverged) if cut else BadRecording
-        with pytest.raises(expected, match=r"line|no recording|version"):
+        with pytest.raises(expected, match=r"line|not a recording|version"):
             replay(main(), path)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]\n", '{"kind": "trace"}\n', '{"kind": "recording", "minisched": 2}\n'])
-def test_a_file_that_is_no_recording_is_refused(text, path):
+def test_a_file_that_is_not_a_recording_is_refused(text, path):
     Path(path).write_text(text)
-    with pytest.raises(BadRecording, match=r"is no recording|version 2 of the format"):
+    with pytest.raises(BadRecording, match=r"is not a recording|version 2 of the format"):
         replay(steps(), path)
 
 
@@ -453,7 +453,7 @@ def test_an_instrument_costs_nothing_where_it_is_not_used():
     assert done.stdout == "[]\n"
 
 
-# What can't be recorded.
+# Refusals.
 
 
 class Custom(Exception):
@@ -531,7 +531,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_can_not_be_recorded_ends_the_run_with_a_sentence_that_names_it(name, path):
+def test_a_call_that_can_not_be_recorded_ends_the_run_with_a_sentence_that_names_it(name, path):
     make, text = REFUSED[name]
     with pytest.raises(SyscallError, match=text):
         record(make(), path)

@@ -1,12 +1,13 @@
-"""The command line: `minisched run FILE[:FUNCTION] [ARGS...]`, `trace` with the same, `new-syscall NAME`, `echo`.
+"""The command line: `minisched run FILE[:FUNCTION] [ARGS...]`, `trace`, `record`, `replay`, `new-syscall`, `echo`.
 
-Theory of operation. `run` and `trace` load a file as an import does, so its `if __name__ == "__main__"` block does
-not run. They run one function of the file as the main task, with `debug=True`. The exit status is 0 for success; 1
-after a mistake on the command line (one line on standard error), a deadlock (its report) or another exception of the
-program (its traceback, which begins in the program); 2 for arguments that argparse refuses; 130 after Ctrl-C, once the
-program has cleaned up; 141 if the reader of standard output is gone. A standard stream may be closed (`>&-`).
+Theory of operation. `run`, `trace` and `record` load a file as an import does, so its `if __name__ == "__main__"` block
+does not run. They run one function of the file as the main task; the first two do so with `debug=True`. The exit status
+is 0 for success; 1 after a mistake on the command line (one line on standard error), a deadlock (its report) or another
+exception of the program (its traceback, which begins in the program); 2 for arguments that argparse refuses; 130 after
+Ctrl-C, once the program has cleaned up; 141 if the reader of standard output is gone. A standard stream may be closed
+(`>&-`).
 
-Not here: the text of a new syscall (`new_syscall`, `templates/`); the demos, which are programs to start from.
+Not here: recordings (`recording`); the text of a new syscall (`new_syscall`, `templates/`); the demos.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from ..lab.trace import TextTrace
 from ..loop import load as load_program
 from ..net.addresses import text_of
 from .new_syscall import write_scaffold
+from .recording import Mistake, add_record, add_replay, record_program, replay_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,6 +124,8 @@ def command_line() -> argparse.ArgumentParser:
     runner.set_defaults(command=run_file)
 
     add_trace(commands)
+    add_record(commands, add_program, record_file)
+    add_replay(commands, replay_file)
 
     text = "create a skeleton for a syscall of your own, with a test"
     scaffold = commands.add_parser("new-syscall", help=text)
@@ -212,17 +216,39 @@ def printer() -> Callable[[str, Row], object]:
 
 def run_program(options: argparse.Namespace, watch: Sequence[Watcher]) -> None:
     """Run the function that the command line names."""
-    file, name = split_target(options.target)
+    _, main = load_main(options.target, options.args)
+    run(main, watch=watch, debug=True)
+
+
+def record_file(options: argparse.Namespace) -> None:
+    """Run a function of a file, and record it."""
+    try:
+        record_program(options, load_main)
+    except Mistake as error:
+        fail(str(error))
+
+
+def replay_file(options: argparse.Namespace) -> None:
+    """Run the program of a recording again."""
+    try:
+        replay_program(options, load_main, print_error)
+    except Mistake as error:
+        fail(str(error))
+
+
+def load_main(target: str, args: Sequence[str]) -> tuple[str, Any]:
+    """Return the file of a target, and its function's generator or coroutine, called with these arguments."""
+    file, name = split_target(target)
     if not Path(file).is_file():
         fail(f"no such file: {file}")
     function = find_function(load_file(file), name, file)
     signature = inspect.signature(function)
     try:
-        _ = signature.bind(*options.args)
+        _ = signature.bind(*args)
     except TypeError as error:
-        hint = "; options come before FILE" if any(arg.startswith("-") for arg in options.args) else ""
-        fail(f"{name}{signature} of {file} was given {len(options.args)} arguments: {error}{hint}")
-    run(function(*options.args), watch=watch, debug=True)
+        hint = "; options come before FILE" if any(arg.startswith("-") for arg in args) else ""
+        fail(f"{name}{signature} of {file} was given {len(args)} arguments: {error}{hint}")
+    return file, function(*args)
 
 
 def split_target(target: str) -> tuple[str, str]:

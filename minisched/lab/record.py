@@ -5,9 +5,13 @@ in a world that has only these answers: no socket is opened, no thread is starte
 the replay is compared with the one that was recorded. The first that differs ends the run with Diverged, whatever the
 program catches.
 
-What can differ? The program has changed, or it depends on something that it did not ask the loop for: a random number,
-`time.time()`, the order of a set, a file that it has opened by itself, or what a function of InThread has changed. That
-function is not called again: only its result is known.
+How can a replay differ? The program has changed, or it depends on something that it did not ask the loop for: a random
+number, `time.time()`, the order of a set, a file that it has opened by itself, or an object that a function of InThread
+has changed. That function is not called again: only its result is known.
+
+Invariants:
+1. A replay that has diverged gives no answer but those of its cleanup: its run ends with Diverged.
+2. A call that can't be recorded ends the recorded run, by a sentence that names it.
 
 A second Ctrl-C is raised in any line of the program, and can't be repeated. A recording ends there.
 
@@ -51,21 +55,54 @@ NOT_RECORDABLE = {
     "minisched.net.datagrams": "only sockets with connections are recorded",
     "minisched.net.tls": "the keys of TLS are random",
 }
+ENDS = ("cut", "raised")  # of a recording before the end of its run
 FLUSH_SECONDS = 0.1  # a block is written when the loop waits, but not more often than this
 
 
 class Diverged(SyscallError):
-    """A replay has asked another question than the recorded run. The text has both, the task, the file and the line."""
+    """A replay has asked another question than the recorded run. The text has both, the task, the file and the line.
+
+    Example:
+        >>> import tempfile
+        >>> from minisched import Now, run
+        >>> from minisched.lab import Diverged, record, replay
+        >>> def main(times):
+        ...     for _ in range(times):
+        ...         yield Now()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     record(main(2), folder + "/run.jsonl")
+        ...     try:
+        ...         replay(main(3), folder + "/run.jsonl")
+        ...     except Diverged:
+        ...         print("the third question is a new one")
+        the third question is a new one
+    """
 
 
 class RecordingEnded(SyscallError):
-    """The replay has come to the end of a recording that was cut, as by a recorder that was killed."""
+    """The replay is at the end of a recording that was cut, as by a recorder that was killed.
+
+    Example:
+        >>> import os, tempfile
+        >>> from minisched import Now
+        >>> from minisched.lab import RecordingEnded, record, replay
+        >>> def main():
+        ...     yield Now()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     record(main(), folder + "/run.jsonl")
+        ...     os.truncate(folder + "/run.jsonl", os.path.getsize(folder + "/run.jsonl") - 1)
+        ...     try:
+        ...         replay(main(), folder + "/run.jsonl")
+        ...     except RecordingEnded:
+        ...         print("replayed up to there")
+        replayed up to there
+    """
 
 
 def record(
     main: Program[Result], path: str | os.PathLike[str], *, watch: Sequence[Watcher] = (), **header: Any
 ) -> Result:
-    """Run a program, and write what the world answers to a file; return its result.
+    """Run a program, and write the answers of the operating system to a file; return its result.
 
     The run is as one of `minisched.run`, with the same errors, at less than twice the CPU time. It can use the clock,
     TCP and Unix sockets, host names, InThread and Submit, WaitSignal and Ctrl-C. Results of threads can be None,
@@ -73,7 +110,7 @@ def record(
 
     Args:
         main: the generator or coroutine of the first task.
-        path: the file, which is written anew.
+        path: the file. One that exists is overwritten.
         watch: observers, as for `run`.
         header: values that JSON can write, for the first line of the file.
 
@@ -111,25 +148,26 @@ def replay(main: Program[Result], path: str | os.PathLike[str], *, watch: Sequen
     Raises:
         Diverged: the program asks another question than the recorded run.
         RecordingEnded: the recording was cut, and this is its end.
-        BadRecording: the file is no recording, or was changed.
+        BadRecording: the file is not a recording, or was changed.
         OSError: the file can't be read.
 
     Example:
         A program that has changed diverges:
 
         >>> import tempfile
-        >>> from minisched import InThread, Now, run
+        >>> from minisched import InThread, Listen
         >>> from minisched.lab import Diverged, record, replay
         >>> def main(changed):
-        ...     yield Now() if changed else InThread(sum, [1, 2])
+        ...     yield InThread(sum, [1, 2])
+        ...     if changed:
+        ...         yield Listen(("127.0.0.1", 0))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     record(main(False), folder + "/run.jsonl")
         ...     try:
         ...         replay(main(True), folder + "/run.jsonl")
         ...     except Diverged as error:
-        ...         print(str(error).partition(" at ")[0])
-        ... # doctest: +ELLIPSIS
-        diverged at line ...: recorded poll of 1, now now of 0, by task 0 main
+        ...         print("a new question" if ", now listen of " in str(error) else error)
+        a new question
     """
     player = Player(TapeReader(os.fspath(path)))
     try:
@@ -167,7 +205,7 @@ class Recorder(World):
     def __init__(self, tape: TapeWriter) -> None:
         super().__init__()
         self.tape = tape
-        self.inside = False  # a question is being answered: what the answer needs is a part of it
+        self.inside = False  # a question is being answered; the questions that its answer needs are a part of it
         self.time = self.flushed_at = 0.0
         self.over = False  # the rest of the run can't be repeated
 
@@ -187,10 +225,10 @@ class Recorder(World):
         return answer
 
     def _write(self, kind: str, thing: Any, args: tuple[Any, ...], answer: Any) -> None:
-        self.looks = 0
+        self.checks = 0
         if self.over:
             return
-        # The three commonest lines are made by hand: `json.dumps` takes several times as long for them.
+        # The four commonest lines are made by hand: `json.dumps` takes several times as long for them.
         if kind == "now":
             self.time = answer
             self.tape.line(f'["now",0,{answer!r}]')
@@ -198,11 +236,14 @@ class Recorder(World):
             self.tape.line(f'["read",{thing.number},{args[0]},{{"b":"{b64encode(answer).decode()}"}}]')
         elif kind == "write" and type(answer) is int:
             self.tape.line(f'["write",{thing.number},{len(args[0])},{zlib.crc32(args[0])},{answer}]')
+        elif kind == "poll" and type(answer) is list:
+            events = ",".join(map("[%d,%d]".__mod__, answer))  # pyright: ignore[reportUnknownArgumentType]
+            self.tape.line(f'["poll",{thing.number},[{events}]]')
+            if self.time - self.flushed_at > FLUSH_SECONDS:
+                self.flushed_at = self.time
+                self.tape.flush()
         else:
             self._write_any(kind, [thing.number, *arguments(kind, args)], answer)
-        if kind == "poll" and self.time - self.flushed_at > FLUSH_SECONDS:
-            self.flushed_at = self.time
-            self.tape.flush()
 
     def _write_any(self, kind: str, start: list[Any], *values: Any) -> None:
         try:
@@ -210,11 +251,11 @@ class Recorder(World):
         except NotRecordable as problem:
             self.refuse(f"{kind}: {problem}, so this run can't be recorded; it is recorded up to here")
 
-    def note(self, kind: str, *told: Any) -> None:
-        """Note what the world has told."""
-        looks, self.looks = self.looks, 0
+    def note(self, kind: str, *values: Any) -> None:
+        """Note an event."""
+        checks, self.checks = self.checks, 0
         if not self.over:
-            self._write_any(kind, [looks], *told)
+            self._write_any(kind, [checks], *values)
         if kind == "raised":
             self.over = True
 
@@ -240,7 +281,7 @@ class Player(World):
         self.tape = tape
         self.fault: Exception | None = None
         self.number = 1  # of the line that was read last
-        self.line: list[Any] | None = None  # the next one, once it was looked at
+        self.line: list[Any] | None = None  # the next one, once it was read
         self.time = 0.0
 
     def peek(self) -> list[Any]:
@@ -263,7 +304,7 @@ class Player(World):
         recorded = self.peek()
         if recorded[:-1] != question:
             self._diverge(question)
-        self.line, self.looks = None, 0
+        self.line, self.checks = None, 0
         answer = self._restored(recorded[-1])
         if isinstance(answer, BaseException):
             raise answer
@@ -271,25 +312,25 @@ class Player(World):
             self.time = answer
         return answer
 
-    def told(self, kind: str) -> list[Any] | None:
-        """Return what was told next, if it is of this kind, and was told after as many looks."""
-        if self.fault is not None or self.peek()[:2] != [kind, self.looks]:
+    def notified(self, kind: str) -> list[Any] | None:
+        """Return the values of the next event, if it is of this kind, and came after as many checks."""
+        if self.fault is not None or self.peek()[:2] != [kind, self.checks]:
             return None
         values = list(map(self._restored, self.peek()[2:]))
-        self.line, self.looks = None, 0
+        self.line, self.checks = None, 0
         return values
 
     def _restored(self, answer: Any) -> Any:
         """Return an answer of the recording as a value."""
         if isinstance(answer, dict) and "socket" in answer:
             properties, peer = answer["socket"]  # pyright: ignore[reportUnknownVariableType]
-            return WorldSocket.recorded(self, properties, decode(peer))  # pyright: ignore[reportUnknownArgumentType]
+            return WorldSocket(self, peer=decode(peer), recorded=properties)  # pyright: ignore[reportUnknownArgumentType]
         return decode(answer)
 
     def _diverge(self, question: list[Any]) -> None:
         """End the run: the question is not the one that was recorded."""
         recorded = self.peek()
-        if recorded[0] in ("cut", "raised"):
+        if recorded[0] in ENDS:
             self._end(self.cut(recorded[0]))
         self._end(
             Diverged(
@@ -320,6 +361,9 @@ class Player(World):
 
     def refuse(self, what: str) -> Any:
         """End the run: the recorded run has not done this."""
+        recorded = self.peek()
+        if recorded[0] in ENDS:
+            self._end(self.cut(recorded[0]))
         self._end(self.fault or Diverged(f"diverged at line {self.number} of {self.tape.path}: {what}"))
 
     def _after_the_end(self, kind: str) -> Any:
@@ -336,7 +380,7 @@ class Player(World):
     def finish(self) -> None:
         """Raise Diverged if the run has ended before the recorded one."""
         recorded = self.peek()
-        if recorded[0] in ("cut", "raised"):
+        if recorded[0] in ENDS:
             raise self.cut(recorded[0])
         if recorded != ["end"]:
             raise Diverged(
@@ -362,7 +406,7 @@ def arguments(kind: str, args: tuple[Any, ...]) -> list[Any]:
 
 
 def described(line: list[Any]) -> str:
-    """Return a question in words: its kind, the number of the thing, and the arguments."""
+    """Return a question as text: its kind, the number of the thing, and the arguments."""
     kind, number, *rest = line if len(line) > 1 else [*line, ""]
     text = f"{kind} of {number}" if number != "" else str(kind)
     return f"{text} with {json.dumps(rest)}" if rest else text

@@ -2,7 +2,7 @@
 
 Theory of operation. The first line is the header: an object with the versions of the format, of Python and of
 minisched, and what the caller adds. Each further line is a list. It is an answer of the world, as `[kind, number,
-arguments..., answer]`, or what the world has told, as `[kind, looks, values...]`. A block of lines ends with `["sum",
+arguments..., answer]`, or an event, as `[kind, checks, values...]`. A block of lines ends with `["sum",
 crc32]`, the checksum of its bytes, and is written at once. So a recorder that is killed leaves whole blocks, and at
 most one that was cut.
 
@@ -16,7 +16,7 @@ Invariants:
 
 Rejected: pickle, which runs code, and which another version of Python may not read.
 
-Not here: what is asked (`world`); who writes and reads (`record`).
+Not here: the questions (`world`); the two worlds that write and read (`record`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
-FORMAT = 1  # the version of the format
+FORMAT_VERSION = 1  # the version of the format
 BLOCK_LINES = 512  # written at once; a recorder that is killed loses no more than these
 EXCEPTIONS: dict[str, Any] = {
     name: kind
@@ -52,7 +52,18 @@ class NotRecordable(TypeError):
 
 
 class BadRecording(ValueError):
-    """A file that is no recording, or one that was changed. The text names the line."""
+    """A file that is not a recording, or one that was changed. The text names the line.
+
+    Example:
+        >>> import tempfile
+        >>> from minisched.lab import BadRecording, replay
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     try:
+        ...         replay(iter(()), file.name)
+        ...     except BadRecording as error:
+        ...         print(str(error).partition(" is ")[2])
+        not a recording: its first line is not the header of one
+    """
 
 
 def encode(value: Any) -> Any:
@@ -138,7 +149,7 @@ class TapeWriter:
         self.file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115  (closed by `close`)
         self.lines: list[str] = []
         versions = {
-            "minisched": FORMAT,
+            "minisched": FORMAT_VERSION,
             "kind": "recording",
             "version": __version__,
             "python": platform.python_version(),
@@ -177,10 +188,10 @@ class TapeReader:
         _, first = next(self.lines, (1, None))
         self.header: dict[str, Any] = first if isinstance(first, dict) else {}
         if self.header.get("kind") != "recording":
-            raise BadRecording(f"{path} is no recording: its first line is not the header of one")
-        if self.header.get("minisched") != FORMAT:
+            raise BadRecording(f"{path} is not a recording: its first line is not the header of one")
+        if self.header.get("minisched") != FORMAT_VERSION:
             text = f"{path} has version {self.header.get('minisched')!r} of the format"
-            raise BadRecording(f"{text}, and this minisched reads version {FORMAT}")
+            raise BadRecording(f"{text}, and this minisched reads version {FORMAT_VERSION}")
 
     def _checked_lines(self) -> Generator[tuple[int, Any], None, None]:
         """Yield the lines of each block whose checksum is right; of a block that was cut, those that are whole."""
@@ -211,4 +222,6 @@ class TapeReader:
         try:
             return json.loads(line)
         except ValueError as error:
+            if number == 1:
+                raise BadRecording(f"{self.path} is not a recording: its first line is not JSON") from None
             raise BadRecording(f"{self.path} was changed: line {number} is not JSON: {error}") from None

@@ -1,4 +1,4 @@
-"""The boundary: whatever the loop asks of the world outside goes through one object, as `world.ask(kind, thing, ...)`.
+"""The boundary: each question of the loop to the world outside goes through one object, as `world.ask(kind, ...)`.
 
 Theory of operation. A run asks the operating system for the time, for files that are ready, for bytes, and for what
 threads and signals have left. The services of this module, which `World.services` gives to `run(services=...)`, put
@@ -16,7 +16,7 @@ Invariants:
    refused by a sentence that names it.
 
 Decision: the boundary is that of the loop and the operating system, and not that of a program and its syscalls.
-Because: the answer of `Accept` may be a hundred tasks, a deadline is no syscall, and the length of a batch of turns
+Because: the answer of `Accept` may be a hundred tasks, a deadline is not a syscall, and the length of a batch of turns
 depends on the time. Rejected: a log of the results of syscalls, from which nobody would spawn the handlers of `serve`.
 
 Not here: sockets (`world_sockets`); recording and replaying (`record`); the format (`tape`).
@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from _thread import get_ident
 from functools import partial
-from time import monotonic
 
 from ..bridges.interrupt import Interrupts
 from ..bridges.signals import Signals
@@ -37,7 +36,7 @@ from ..io.poller import Poller
 from ..kernel.waiting import resume, task_of, throw
 from ..net.names import Names
 from ..net.network import Network
-from ..tasks.clocks import MAX_WAIT_SECONDS
+from ..tasks.clocks import MAX_WAIT_SECONDS, MonotonicClock
 from ..tasks.timers import Timers
 
 TYPE_CHECKING = False
@@ -58,13 +57,13 @@ class World:
 
     Attributes:
         real: whether questions reach the operating system.
-        looks: how often the loop has looked for calls and interrupts, and found none, since the last question.
+        checks: how often the loop has checked for calls and interrupts, and found none, since the last question.
     """
 
     real = True
 
     def __init__(self) -> None:
-        self.looks = 0
+        self.checks = 0
         self.kernel: Kernel | None = None
         self.sockets = FIRST_SOCKET  # the number of the next socket
 
@@ -72,11 +71,11 @@ class World:
         """Return the answer to a question, or raise it. `do(thing, *args)` asks the operating system."""
         return do(thing, *args)
 
-    def note(self, kind: str, *told: Any) -> None:
-        """Note what the world has told without being asked: a call of another thread, a signal."""
+    def note(self, kind: str, *values: Any) -> None:
+        """Note an event that nothing asked for: a call of another thread, a signal."""
 
-    def told(self, kind: str) -> list[Any] | None:
-        """Return what a world that is not real tells next, if it is of this kind; otherwise None."""
+    def notified(self, kind: str) -> list[Any] | None:
+        """Return the values of the next event of a world that is not real, if it is of this kind; otherwise None."""
         raise NotImplementedError
 
     def refuse(self, what: str) -> NoReturn:
@@ -129,7 +128,7 @@ class WorldClock:
 
 def read_clock(clock: WorldClock) -> float:
     """Return the time of the machine."""
-    return monotonic()
+    return MonotonicClock.now()
 
 
 class WorldPoller(Poller):
@@ -145,12 +144,12 @@ class WorldPoller(Poller):
         return self.world.ask("poll", self, WorldPoller.poll_now, timeout)
 
     def poll_now(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Ask the selector."""
+        """Poll the selector."""
         return super()._poll(timeout)
 
     def borrow(self, fd: int) -> FileState:
         """Refuse a file that is not a socket of the run."""
-        self.world.refuse(f"file {fd} is not a socket of this run: what is read from it can't be recorded")
+        self.world.refuse(f"file {fd} is not a socket of this run, so its bytes can't be recorded")
 
 
 class NoSelector:
@@ -173,7 +172,7 @@ class NoSelector:
 
 
 class WorldWakeup(Wakeup):
-    """The calls of other threads, and interrupts: what the world tells without being asked."""
+    """The calls of other threads, and interrupts: events that nothing asks for."""
 
     number = WAKEUP
 
@@ -185,11 +184,11 @@ class WorldWakeup(Wakeup):
 
     @property
     def unseen(self) -> bool:  # type: ignore[override]
-        """Whether a call or an interrupt has arrived. The loop looks at this, and each look is counted."""
+        """True if a call or an interrupt has arrived. The loop reads this, and each check is counted."""
         world = self.world
-        seen = self.arrived if world.real else world.told("seen") is not None
+        seen = self.arrived if world.real else world.notified("seen") is not None
         if not seen:
-            world.looks += 1
+            world.checks += 1
         elif world.real:
             world.note("seen")
         return seen
@@ -205,40 +204,40 @@ class WorldWakeup(Wakeup):
             calls, interrupted = super().take()
             self.world.note("take", calls, interrupts.count if interrupted else 0, interrupts.signum)
             return calls, interrupted
-        calls, count, signum = self.world.told("take") or (0, 0, 0)
+        calls, count, signum = self.world.notified("take") or (0, 0, 0)
         if count:
             interrupts.count, interrupts.signum = count, signum
         return calls, bool(count)
 
     def run_calls(self, count: int) -> None:
-        """Make the calls: those of threads and signals note themselves, and the others are those of the program."""
+        """Make the calls: those of threads and signals note themselves, and the program has scheduled the others."""
         for _ in range(count):
             if not self.world.real and self._answered():
                 continue
             call = self.calls.popleft()
-            if self.world.real and not isinstance(call, Told):
+            if self.world.real and not isinstance(call, Notification):
                 if isinstance(call, Foreign):
                     self.world.refuse(f"{call.function!r} is called by another thread, which can't be recorded")
                 self.world.note("own")
             _ = call()
 
     def _answered(self) -> bool:
-        """Give the answer of a thread, or the signal, that is told next; return False if it is another call."""
-        answer = self.world.told("thread")
+        """Deliver the next event, if it is the answer of a thread, or a signal; return False if it is another call."""
+        answer = self.world.notified("thread")
         if answer is not None:
             self.kernel.service(Threads).answer(*answer)  # type: ignore[attr-defined]
             return True
-        signal = self.world.told("signal")
+        signal = self.world.notified("signal")
         if signal is not None:
             self.kernel.service(Signals).deliver(*signal)  # type: ignore[attr-defined]
             return True
-        if self.world.told("own") is None or not self.calls:
+        if self.world.notified("own") is None or not self.calls:
             self.world.refuse("a call that was recorded is not made")
         return False
 
     def call(self, function: Callable[[], object]) -> None:
-        """Schedule a call. That of another thread is no part of the run, unless it tells an answer."""
-        known = get_ident() == self.ident or isinstance(function, Told)
+        """Schedule a call. One of another thread is foreign to the run, unless it brings an answer."""
+        known = get_ident() == self.ident or isinstance(function, Notification)
         super().call(function if known else Foreign(function))
 
     def wake(self) -> None:
@@ -268,7 +267,7 @@ class WorldWakeup(Wakeup):
 
 
 class Foreign:
-    """A call that another thread has scheduled, and that is no answer to a question of the run."""
+    """A call that another thread has scheduled, and that answers no question of the run."""
 
     def __init__(self, function: Callable[[], object]) -> None:
         self.function = function
@@ -277,7 +276,7 @@ class Foreign:
         return self.function()
 
 
-class Told(partial[None]):
+class Notification(partial[None]):
     """A call that notes itself: the answer of a thread, or a signal."""
 
 
@@ -317,7 +316,7 @@ class WorldThreads(Threads):
             _ = future.cancel()
             call = getattr(waiter, "call", None) or task_of(waiter).call
             self.world.refuse(f"{call!r} works in another thread on a file, which can't be recorded")
-        future.add_done_callback(lambda done: self.wakeup.call(Told(self._deliver, waiter, done)))
+        future.add_done_callback(lambda done: self.wakeup.call(Notification(self._deliver, waiter, done)))
         self.waiting[waiter] = future
         return partial(self._abandon, waiter)
 
@@ -373,7 +372,7 @@ class WorldSignals(Signals):
             self.previous[signum] = None
 
     def _on_signal(self, signum: int, frame: Any) -> None:
-        self.wakeup.call(Told(self._deliver, signum))
+        self.wakeup.call(Notification(self._deliver, signum))
 
     def _deliver(self, signum: int) -> None:
         self.world.note("signal", signum)
@@ -408,5 +407,5 @@ class WorldInterrupts(Interrupts):
         if self.world.real:
             self.world.note("interrupts", self.count, self.signum)
         else:
-            self.count, self.signum = self.world.told("interrupts") or (self.count, self.signum)
+            self.count, self.signum = self.world.notified("interrupts") or (self.count, self.signum)
         super().close()

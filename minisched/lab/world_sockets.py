@@ -3,6 +3,9 @@
 Theory of operation. A `WorldSocket` is a Socket whose methods ask the world. In a world that is not real, it has the
 number of a descriptor and the properties that were recorded, and no socket of the operating system.
 
+Invariants:
+1. A socket has the same number in a recording and in its replay: they are counted in the order in which they are made.
+
 Not here: the other services (`world`); datagrams and TLS, which a world refuses.
 """
 
@@ -52,26 +55,21 @@ class WorldSocket(Socket):
         proto: int = -1,
         fileno: int | None = None,
         peer: Any = None,
+        recorded: list[int] | None = None,
     ) -> None:
-        self.properties = [-1] * 4
-        super().__init__(family, kind, proto, fileno, peer)
-        self._join(world, [super().fileno(), int(super().family), int(super().type), super().proto])
-
-    def _join(self, world: World, properties: list[int]) -> None:
+        """Make a socket; with `recorded`, one with these properties and no socket of the operating system."""
+        self.properties = [-1] * 4  # the descriptor, family, type and protocol
+        if recorded is None:
+            super().__init__(family, kind, proto, fileno, peer)
+            self.properties = [super().fileno(), int(super().family), int(super().type), super().proto]
+        else:
+            self.peer, self.bound, self.checks_nodelay = peer, None, False
+            self._io_refs, self._closed = 0, False  # as `__init__` of the standard library's socket sets them
+            self.properties = recorded
+        self.file_state = FileState(self.properties[0])
         self.world = world
         self.number = world.sockets
         world.sockets += 1
-        self.properties = properties  # the descriptor, family, type and protocol
-        self.file_state = FileState(properties[0])
-
-    @classmethod
-    def recorded(cls, world: World, properties: list[int], peer: Any) -> WorldSocket:
-        """Return a socket that has no socket of the operating system."""
-        sock = cls.__new__(cls)
-        sock.peer, sock.bound, sock.checks_nodelay = peer, None, False
-        sock._io_refs, sock._closed = 0, False  # as `__init__` of the standard library's socket sets them
-        sock._join(world, properties)
-        return sock
 
     family = property(lambda self: socket.AddressFamily(self.properties[1]))  # type: ignore[assignment]
     type = property(lambda self: socket.SocketKind(self.properties[2]))  # type: ignore[assignment]
@@ -118,7 +116,7 @@ class WorldSocket(Socket):
 
     def detach(self) -> NoReturn:
         """Refuse to give the descriptor up: its new owner would not ask the world."""
-        self.world.refuse(f"{self!r} is detached: what is read from it from now on can't be recorded")
+        self.world.refuse(f"{self!r} is detached, so its bytes can't be recorded from now on")
 
     def __repr__(self) -> str:
         return f"<{self.label} {self.number}>"

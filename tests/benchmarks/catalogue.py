@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 MINISCHED = "minisched"
 IN_THREAD = "minisched InThread"
+RECORDED = "minisched recorded"  # by `lab.record`
 BARE_LOOP = "bare loop"
 BARE_TASKS = "bare tasks"
 
@@ -36,6 +37,7 @@ PEERS = {
     "tinyio": "tinyio",
     "threads": None,
     IN_THREAD: None,
+    RECORDED: None,
 }
 
 # Programs that do no more than the benchmark needs: they show how fast a scheduler could be at all.

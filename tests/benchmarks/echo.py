@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from .catalogue import BARE_TASKS, MINISCHED, Benchmark, Series, Values
+from .catalogue import BARE_TASKS, MINISCHED, RECORDED, Benchmark, Series, Values
 from .processes import ANSWER_SECONDS, Process, ProcessFailed, ProcessTimeout, python
 
 HERE = Path(__file__).parent
@@ -301,6 +301,7 @@ if sys.platform == "linux":  # CPU time and memory are read from /proc
         *(echo(connections, size) for connections in (1, 100, 1000) for size in (100, 1024, 65536)),
         echo(5_000, 64, tuple(peer for peer in SERVERS if peer != "threads")),
         echo(1, 64, HALVES, halves=True),
+        echo(50, 64, (MINISCHED, RECORDED)),
         echo_lines("echo_lines", 1),
         echo_lines("echo_lines_16", 16),
         udp_echo(10, 1024),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import resource
 import socket
 import sys
+import tempfile
 
 READ_BYTES = 65536
 HOST = "127.0.0.1"
@@ -33,6 +34,19 @@ def with_minisched(halves: bool = False) -> None:
     run(
         serve(handler, HOST, 0, max_connections=MAX_CONNECTIONS, ready=lambda listener: print_port(listener.address[1]))
     )
+
+
+def with_minisched_recorded() -> None:
+    from minisched import Read, Write, serve
+    from minisched.lab import record
+
+    def echo(conn):
+        while data := (yield Read(conn, READ_BYTES)):
+            yield Write(conn, data)
+
+    server = serve(echo, HOST, 0, ready=lambda listener: print_port(listener.address[1]))
+    with tempfile.NamedTemporaryFile() as file:
+        record(server, file.name)
 
 
 def with_bare_epoll() -> None:

@@ -1,0 +1,140 @@
+"""The commands `record` and `replay`, run as programs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+
+import pytest
+from programs import finished, started
+
+pytestmark = pytest.mark.slow  # each test runs a program
+
+PROGRAM = """
+import os
+import random
+
+from minisched import Connect, InThread, Listen, Read, Sleep, Spawn, Cancel, Write, serve_listeners
+
+def echo(conn):
+    while data := (yield Read(conn, 100)):
+        yield Write(conn, data)
+
+def main(*names):
+    with (yield Listen(("127.0.0.1", 0))) as listener:
+        server = yield Spawn(serve_listeners(echo, listener))
+        for name in {"Ada", "Grace", "Alan", "Edsger", *names}:
+            with (yield Connect(listener.address)) as sock:
+                yield Write(sock, name.encode())
+                print((yield Read(sock, 100)), random.random(), (yield InThread(os.getpid)))
+        yield Sleep(0.1)  # the handlers end
+        yield Cancel(server)
+
+def fails():
+    yield Sleep(0.001)
+    raise ValueError("as recorded")
+
+def endless():
+    while True:
+        yield Sleep(0.001)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return tmp_path
+
+
+def run(folder, *arguments):
+    return finished("-m", "minisched", *arguments, cwd=folder)
+
+
+def record_endless(folder):
+    return "-m", "minisched", "record", "-o", str(folder / "run.jsonl"), f"{folder}/program.py:endless"
+
+
+def until_size(file, size):
+    """Wait until a file has this size."""
+    while not file.exists() or file.stat().st_size < size:
+        time.sleep(0.01)
+
+
+def test_a_replay_prints_what_the_recorded_run_has_printed(folder):
+    recorded = run(folder, "record", "program.py", "Barbara")
+    assert (recorded.returncode, recorded.stderr) == (0, "") and len(recorded.stdout.splitlines()) == 5
+    for _ in range(2):
+        again = run(folder, "replay", "run.jsonl")
+        assert (again.returncode, again.stdout, again.stderr) == (0, recorded.stdout, "")
+    traced = run(folder, "replay", "--trace", "run.jsonl")
+    assert traced.stdout == recorded.stdout and "spawned 0 main" in traced.stderr
+
+
+def test_the_header_says_how_to_run_the_program_again(folder):
+    assert run(folder, "record", "-o", "other.jsonl", "program.py:fails").returncode == 1
+    with open(folder / "other.jsonl") as file:
+        header = json.loads(file.readline())
+    version = sys.version.partition(" ")[0]
+    assert (header["target"], header["args"], header["python"]) == ("program.py:fails", [], version)
+    again = run(folder, "replay", "other.jsonl")
+    assert again.returncode == 1 and again.stderr.endswith("ValueError: as recorded\n")
+
+
+def test_a_changed_program_is_named_and_so_is_the_first_question_that_differs(folder):
+    assert run(folder, "record", "program.py").returncode == 0
+    (folder / "program.py").write_text(PROGRAM.replace("name.encode()", "name.lower().encode()"))
+    again = run(folder, "replay", "run.jsonl")
+    changed, diverged = again.stderr.splitlines()
+    assert again.returncode == 1 and changed == "minisched: program.py has changed since the recording"
+    assert diverged.startswith("minisched: diverged at line ") and "recorded write of" in diverged
+    assert diverged.endswith("by task 0 main at program.py:16 in main")
+
+
+def test_a_program_that_is_killed_replays_up_to_there(folder):
+    with started(*record_endless(folder)) as program:
+        until_size(folder / "run.jsonl", 20_000)
+        program.process.kill()
+    again = run(folder, "replay", "run.jsonl")
+    assert again.returncode == 0 and "the recorder was stopped there" in again.stderr
+
+
+def test_ctrl_c_ends_the_recording_and_its_replay(folder):
+    with started(*record_endless(folder)) as program:
+        until_size(folder / "run.jsonl", 5_000)
+        program.process.send_signal(signal.SIGINT)
+        assert program.process.wait(60) == 130
+    again = run(folder, "replay", "run.jsonl")
+    assert (again.returncode, again.stdout, again.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["replay", "none.jsonl"], "none.jsonl: No such file or directory"),
+        (["replay", "program.py"], "program.py is not a recording: its first line is not JSON"),
+        (["replay", "plain.jsonl"], "plain.jsonl does not name its program: replay it by minisched.lab.replay"),
+        (["record", "-o", "none/run.jsonl", "program.py"], "none/run.jsonl: No such file or directory"),
+        (["record", "none.py"], "no such file: none.py"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, text, folder):
+    from minisched import Sleep
+    from minisched.lab import record
+
+    def main():
+        yield Sleep(0)
+
+    record(main(), folder / "plain.jsonl")
+    done = run(folder, *arguments)
+    assert done.returncode == 1 and done.stderr.startswith(f"minisched: {text}") and done.stderr.count("\n") == 1
+
+
+def test_the_seed_of_hashes_may_be_given(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONHASHSEED", "7")
+        assert run(folder, "record", "program.py").returncode == 0
+    header = json.loads((folder / "run.jsonl").read_text().partition("\n")[0])
+    assert header["hash_seed"] == "7"
+    assert run(folder, "replay", "run.jsonl").returncode == 0
