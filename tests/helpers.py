@@ -16,7 +16,7 @@ import pytest
 from minisched import Poller, Socket, Syscall, Watcher, testing
 from minisched.bridges.wakeup import Wakeup
 from minisched.io._selectors2 import default_selector
-from minisched.testing.resources import Resources
+from minisched.lab.leftovers import Resources
 
 # In WebAssembly there is no other thread or process, so waiting longer is useless.
 PATIENCE_SECONDS = 0.1 if sys.platform == "emscripten" else 20

@@ -24,7 +24,8 @@ from minisched import (
     Timers,
     gather,
 )
-from minisched.testing import cancel_everywhere, resources, run
+from minisched.lab import leftovers
+from minisched.testing import cancel_everywhere, run
 
 FOLDER = ROOT / "demos" / "extend"
 sys.path.insert(0, str(FOLDER))  # as for each of these files when it is run
@@ -66,7 +67,7 @@ def test_a_file_prints_its_golden_output(module, golden):
 def test_check_syscall_passes_the_syscall_and_names_the_mistake_of_the_variant(module, wrong, monkeypatch):
     for right in module.CHECKED.keys() - {wrong}:
         assert checked.verdict(module.CHECKED[right]) == "passes"
-    monkeypatch.setattr(resources, "GRACE_SECONDS", 0.05)  # a leak does not end by itself
+    monkeypatch.setattr(leftovers, "GRACE_SECONDS", 0.05)  # a leak does not end by itself
     assert WRONG[module, wrong] in checked.verdict(module.CHECKED[wrong])
 
 

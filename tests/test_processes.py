@@ -47,9 +47,9 @@ from minisched import (
 from minisched.bridges import child_processes, children
 from minisched.bridges.interrupt import Interrupts
 from minisched.bridges.run_process import DEVNULL, PIPE
+from minisched.lab.leftovers import Resources
+from minisched.lab.leftovers import child_processes as children_of_this
 from minisched.testing import cancel_everywhere, check_syscall
-from minisched.testing.resources import Resources
-from minisched.testing.resources import child_processes as children_of_this
 
 pytestmark = pytest.mark.skipif(os.name != "posix" or sys.platform == "emscripten", reason="processes of POSIX")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc")

@@ -27,7 +27,8 @@ from minisched import (
     resume,
     testing,
 )
-from minisched.testing import Checker, VirtualClock, check_syscall, golden, resources, run
+from minisched.lab import leftovers
+from minisched.testing import Checker, VirtualClock, check_syscall, golden, run
 
 
 def test_a_century_of_virtual_time_takes_no_time():
@@ -389,7 +390,7 @@ LEFT = []
     [(a_descriptor, r"descriptor \d+"), (a_thread, "thread 'leaked'"), (a_child, r".*child process \d+")],
 )
 def test_a_descriptor_thread_or_child_that_a_cancelled_syscall_leaves_is_named(what, words, monkeypatch):
-    monkeypatch.setattr(resources, "GRACE_SECONDS", 0.05)  # nothing of this ends by itself
+    monkeypatch.setattr(leftovers, "GRACE_SECONDS", 0.05)  # nothing of this ends by itself
     try:
         with pytest.raises(AssertionError, match=rf"^Leaky\(.*when it is cancelled while parked.* it has left {words}"):
             check_syscall(lambda: Leaky(what))
@@ -485,7 +486,7 @@ def test_a_call_that_answers_at_once_passes(make):
     ],
 )
 def test_the_mistakes_of_a_call_that_answers_at_once(make, words, monkeypatch):
-    monkeypatch.setattr(resources, "GRACE_SECONDS", 0.05)  # nothing of this ends by itself
+    monkeypatch.setattr(leftovers, "GRACE_SECONDS", 0.05)  # nothing of this ends by itself
     try:
         with pytest.raises(AssertionError, match=words):
             check_syscall(make)

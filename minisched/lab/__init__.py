@@ -25,6 +25,7 @@ Example:
 """
 
 from .debug import Debug
+from .faults import Faults, faults_everywhere
 from .handling import Handling
 from .record import Diverged, RecordingEnded, record, replay
 from .report import label, stack
@@ -37,12 +38,14 @@ __all__ = [
     "BadRecording",
     "Debug",
     "Diverged",
+    "Faults",
     "Handling",
     "RecordingEnded",
     "SlowTurns",
     "TextTrace",
     "Timeline",
     "coloured",
+    "faults_everywhere",
     "label",
     "plain",
     "record",

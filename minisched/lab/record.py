@@ -202,6 +202,8 @@ class Refusals(Watcher):
 class Recorder(World):
     """A world that asks the operating system, and notes the answers."""
 
+    whole = True
+
     def __init__(self, tape: TapeWriter) -> None:
         super().__init__()
         self.tape = tape
@@ -275,6 +277,7 @@ class Player(World):
     """A world that has only the answers of a recording."""
 
     real = False
+    whole = True
 
     def __init__(self, tape: TapeReader) -> None:
         super().__init__()

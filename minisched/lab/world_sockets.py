@@ -23,7 +23,7 @@ from .world import NAMES, NETWORK
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
     from ..kernel import Kernel
     from ..net.addresses import Address, HostAddress
@@ -114,8 +114,10 @@ class WorldSocket(Socket):
         finally:
             self.properties = [-1, *self.properties[1:]]
 
-    def detach(self) -> NoReturn:
-        """Refuse to give the descriptor up: its new owner would not ask the world."""
+    def detach(self) -> int:
+        """Refuse to give the descriptor up, unless it may go past the world: its new owner would not ask."""
+        if not self.world.whole:
+            return super().detach()
         self.world.refuse(f"{self!r} is detached, so its bytes can't be recorded from now on")
 
     def __repr__(self) -> str:
@@ -146,7 +148,9 @@ class WorldNetwork(Network):
         return self.world.ask("listen", self, listen, address, backlog, options)
 
     def open_datagram(self, local: Address | None, remote: Address | None, **options: Any) -> DatagramSocket:
-        """Refuse a datagram socket."""
+        """Refuse a datagram socket, unless it may go past the world."""
+        if not self.world.whole:
+            return super().open_datagram(local, remote, **options)
         self.world.refuse("datagrams can't be recorded")
 
 

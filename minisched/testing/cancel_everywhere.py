@@ -19,8 +19,8 @@ Not here: the conformance test for a single syscall (`check_syscall`).
 from __future__ import annotations
 
 from ..errors import TaskCancelled
-from ..kernel.lifecycle import Lifecycle
 from ..kernel.watcher import Watcher
+from ..lab.leftovers import consists_of, leftovers
 from ..loop import run
 from ..tasks.clocks import VirtualClock
 from ..tasks.timers import Timers
@@ -181,24 +181,3 @@ class CancelAt(Watcher):
         name = MAIN if self.cancel_main else f"task {task.name!r}"
         self.injected = f"{name} was cancelled {POINT_TEXTS[self.kind].format(repr(task.name), self.number + 1)}: "
         self.kernel.cancel(target, "injected")
-
-
-def leftovers(kernel: Kernel) -> Iterator[str]:
-    """Describe what the services of a finished run still hold."""
-    for kind, service in kernel.services.items():
-        yield from (f"{task} in {kind.__name__}" for task in service.tasks())
-    timers = kernel.service(Timers)
-    if timers.alive():
-        yield f"{len(timers.alive())} timers"
-    lifecycle = kernel.service(Lifecycle)
-    for name in ("joiners", "joining_all", "on_body_end"):
-        if getattr(lifecycle, name):
-            yield f"{name} {getattr(lifecycle, name)}"
-
-
-def consists_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
-    """Return whether an error is of these kinds, or a group that has only such errors."""
-    if isinstance(error, kinds):
-        return True
-    group: Any = error
-    return isinstance(error, BaseExceptionGroup) and all(consists_of(member, kinds) for member in group.exceptions)

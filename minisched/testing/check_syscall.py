@@ -22,12 +22,12 @@ from ..kernel.syscall import arguments
 from ..kernel.tree import PARKED, READY
 from ..kernel.watcher import Watcher
 from ..lab.debug import Debug
+from ..lab.leftovers import Resources
 from ..loop import run
 from ..tasks.clocks import VirtualClock
 from ..tasks.tasks import CurrentTask, Join
 from ..tasks.timers import SleepUntil, Timers
 from .checker import Checker
-from .resources import Resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,10 +1,13 @@
-"""The descriptors, threads and child processes of this process, to see those that a trial has left behind.
+"""Leftovers of a trial: tasks and timers in the services, and descriptors, threads and child processes.
 
 Theory of operation. A `Resources` is a snapshot. The difference between two of them is what was opened in between and
 is still there. Threads and children may take a moment to end, so the difference is taken again for GRACE_SECONDS
 before it is reported. On a system without /dev/fd or /proc, the snapshot has no descriptors or no children.
 
-Not here: the trials (`check_syscall`).
+Invariants:
+1. A check changes nothing.
+
+Not here: the trials (`check_syscall`, `cancel_everywhere`, `faults_everywhere`).
 """
 
 from __future__ import annotations
@@ -12,7 +15,16 @@ from __future__ import annotations
 import os
 import threading
 
+from ..kernel.lifecycle import Lifecycle
 from ..tasks.clocks import MonotonicClock
+from ..tasks.timers import Timers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..kernel import Kernel
 
 GRACE_SECONDS = 1.0  # for a thread or a child process to end
 POLL_SECONDS = 0.005  # between two snapshots during the grace: short beside it
@@ -67,3 +79,24 @@ def child_processes() -> set[int]:
     except OSError:
         pass
     return found
+
+
+def leftovers(kernel: Kernel) -> Iterator[str]:
+    """Describe what the services of a finished run still hold."""
+    for kind, service in kernel.services.items():
+        yield from (f"{task} in {kind.__name__}" for task in service.tasks())
+    timers = kernel.service(Timers)
+    if timers.alive():
+        yield f"{len(timers.alive())} timers"
+    lifecycle = kernel.service(Lifecycle)
+    for name in ("joiners", "joining_all", "on_body_end"):
+        if getattr(lifecycle, name):
+            yield f"{name} {getattr(lifecycle, name)}"
+
+
+def consists_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Return whether an error is of these kinds, or a group that has only such errors."""
+    if isinstance(error, kinds):
+        return True
+    group: Any = error
+    return isinstance(error, BaseExceptionGroup) and all(consists_of(member, kinds) for member in group.exceptions)

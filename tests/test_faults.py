@@ -1,0 +1,324 @@
+"""Faults of the operating system, at one place and at each place: servers and clients go on, or fail cleanly."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import pytest
+from helpers import nothing_is_left  # noqa: F401
+
+from minisched import (
+    Accept,
+    Cancel,
+    Connect,
+    InThread,
+    Listen,
+    MoveOnAfter,
+    Now,
+    OpenDatagram,
+    Read,
+    Resolve,
+    Sleep,
+    Spawn,
+    Stream,
+    Timeout,
+    Write,
+    gather,
+    open_connection,
+    run,
+    serve_listeners,
+)
+from minisched.lab import Faults, faults_everywhere
+from minisched.lab.faults import FAULTS, JUMP_SECONDS, random_choices
+from minisched.testing import VirtualClock
+
+LOCAL = ("127.0.0.1", 0)
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
+
+@pytest.fixture(autouse=True)
+def no_log():
+    """Servers log the failures that the tests inject."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def echo(conn):
+    while data := (yield Read(conn, 100)):
+        yield Write(conn, data)
+
+
+def talk(address, seen=None):
+    """Send two messages to an echo server and check what comes back; a lost connection ends the talk."""
+    try:
+        with (yield Connect(address)) as sock:
+            for message in (b"first", b"second"):
+                yield Write(sock, message)
+                got = b""
+                while len(got) < len(message):
+                    data = yield Read(sock, 100)
+                    if not data:
+                        return
+                    got += data
+                assert got == message
+            if seen is not None:
+                seen.append("whole")
+    except OSError:
+        pass
+
+
+def served(seen=None, clients=2):
+    """Run an echo server and clients."""
+    with (yield Listen(LOCAL)) as listener:
+        server = yield Spawn(serve_listeners(echo, listener))
+        yield from gather(*(talk(listener.address, seen) for _ in range(clients)))
+        yield Sleep(1)
+        yield Cancel(server)
+
+
+# One fault.
+
+
+PLACES = [(kind, fault) for kind, faults in FAULTS.items() for fault in faults]
+
+
+@pytest.mark.parametrize(("kind", "fault"), PLACES)
+def test_each_fault_happens_where_the_script_says(kind, fault):
+    def main():
+        try:
+            yield from served()
+        except (OSError, ExceptionGroup):
+            pass
+        return (yield Now())
+
+    faults = Faults({(kind, 1): fault})
+    services = faults.services()
+    services[type_of_timers()] = lambda kernel: faults_timers(faults, kernel)
+    try:
+        time = run(main(), services=services)
+    except KeyboardInterrupt:
+        assert fault == "Ctrl-C"
+    else:
+        assert fault != "Ctrl-C" and (time >= JUMP_SECONDS) == (fault == "clock jumps")
+    assert faults.injected == {(kind, 1): fault}
+
+
+def type_of_timers():
+    from minisched import Timers
+
+    return Timers
+
+
+def faults_timers(faults, kernel):
+    faults.kernel = kernel
+    return type_of_timers()(kernel, VirtualClock())
+
+
+def test_after_a_short_read_the_rest_comes_with_the_next_one():
+    def main():
+        with (yield Listen(LOCAL)) as listener, (yield Connect(listener.address)) as near:
+            with (yield Accept(listener)) as far:
+                yield Write(near, b"hello")
+                return (yield Read(far, 100)), (yield Read(far, 100))
+
+    assert run(main(), services=Faults({("read", 1): "short"}).services()) == (b"h", b"ello")
+
+
+def test_a_short_write_is_finished():
+    def main():
+        with (yield Listen(LOCAL)) as listener, (yield Connect(listener.address)) as near:
+            with (yield Accept(listener)) as far:
+                written = yield Write(near, b"hello")
+                near.close()
+                stream = Stream(far)
+                return written, (yield from stream.read_exactly(5))
+
+    assert run(main(), services=Faults({("write", 1): "short", ("write", 2): "would block"}).services()) == (
+        5,
+        b"hello",
+    )
+
+
+@pytest.mark.parametrize("script", [{("read", 1): "EPIPE"}, {("none", 1): "short"}, {("poll", 1): ""}])
+def test_a_fault_that_does_not_exist_is_refused(script):
+    with pytest.raises(ValueError, match=r"^no fault .* at .* 1: "):
+        Faults(script)
+
+
+def test_the_same_seed_gives_the_same_faults():
+    def injected(seed):
+        faults = Faults(seed=seed, rate=0.2)
+        services = faults.services()
+        services[type_of_timers()] = lambda kernel: faults_timers(faults, kernel)
+        try:
+            run(served(), services=services)
+        except (OSError, ExceptionGroup):
+            pass
+        return faults.injected
+
+    scripts = [injected(seed) for seed in range(20)]
+    assert len({repr(script) for script in scripts}) > 10
+    assert all(0 <= number < 1 for number, _ in zip(random_choices(7), range(1000), strict=False))
+    first = [number for number, _ in zip(random_choices(7), range(5), strict=False)]
+    assert first == [number for number, _ in zip(random_choices(7), range(5), strict=False)]
+
+
+def test_files_that_are_not_sockets_and_datagrams_go_past_the_faults():
+    def main():
+        near, far = socket.socketpair()
+        with near, far, (yield OpenDatagram(local=LOCAL)) as datagrams:
+            far.send(b"x")
+            return (yield Read(near, 1)), (yield InThread(sum, [1, 2])), datagrams.address[0]
+
+    assert run(main(), services=Faults({("read", 1): "ECONNRESET"}).services()) == (b"x", 3, "127.0.0.1")
+
+
+# Each fault at each place.
+
+
+def test_a_server_and_its_clients_end_cleanly_whatever_the_system_reports():
+    assert faults_everywhere(served) > 100
+
+
+def test_a_server_goes_on_after_each_fault_of_one_connection():
+    def make():
+        seen = []
+
+        def main():
+            with (yield Listen(LOCAL)) as listener:
+                server = yield Spawn(serve_listeners(echo, listener))
+                yield from talk(listener.address)
+                yield Sleep(2)  # after EMFILE, a server pauses
+                while not seen:  # a fault may meet the second client, too; the third has none left
+                    yield from talk(listener.address, seen)
+                yield Cancel(server)
+
+        return main(), lambda: seen or None
+
+    assert faults_everywhere(make, kinds=("read", "write", "accept", "connect", "poll")) > 60
+
+
+def test_a_stream_ends_cleanly_whatever_the_system_reports():
+    def make():
+        def answer(conn):
+            yield from Stream(conn).write((yield from Stream(conn).readline()))
+
+        def main():
+            with (yield Listen(LOCAL)) as listener:
+                server = yield Spawn(serve_listeners(answer, listener))
+                try:
+                    with (yield MoveOnAfter(60)), (yield from open_connection(*listener.address)) as conn:
+                        yield from Stream(conn).write(b"line\n")
+                        yield from Stream(conn).readline()
+                finally:
+                    yield Cancel(server)
+
+        return main()
+
+    assert faults_everywhere(make, expected=(OSError, EOFError)) > 50
+
+
+def test_a_name_that_can_not_be_resolved_is_an_error_of_its_task():
+    def main():
+        return [one.address for one in (yield Resolve("127.0.0.1", 80))]
+
+    with pytest.raises(socket.gaierror, match="Temporary failure in name resolution"):
+        run(main(), services=Faults({("known", 1): "no name server"}).services())
+
+
+# Mistakes that it finds.
+
+
+leaked = []
+
+
+def leaks():
+    with (yield Listen(LOCAL)) as listener:
+        first = yield Connect(listener.address)
+        leaked.append(first)
+        second = yield Connect(listener.address)  # if this fails, the first one stays open
+        first.close()
+        second.close()
+
+
+def swallows():
+    with (yield Listen(LOCAL)) as listener:
+        while True:
+            try:
+                with (yield Connect(listener.address)), (yield Accept(listener)):
+                    return
+            except OSError:
+                while True:
+                    yield  # and never gives up
+
+
+def waits():
+    with (yield Listen(LOCAL)) as listener, (yield Connect(listener.address)) as near:
+        with (yield Accept(listener)) as far:
+            try:
+                yield Write(near, b"hello")
+            except OSError:
+                pass
+            yield Read(far, 100)  # which never come, if the write has failed
+
+
+def raises():
+    with (yield Listen(LOCAL)) as listener:
+        try:
+            with (yield Connect(listener.address)):
+                pass
+        except OSError as error:
+            raise RuntimeError("a new error") from error
+
+
+def loses():
+    items = [1]
+
+    def main():
+        with (yield Listen(LOCAL)) as listener:
+            items.pop()
+            with (yield Connect(listener.address)):
+                items.append(1)
+
+    def check():
+        assert items == [1], "the item is lost"
+
+    return main(), check
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (leaks, r"^E\w+ at (connect|socket) \d: AssertionError\('the run left behind: descriptor"),
+        (raises, r"^E\w+ at (connect|socket) \d: RuntimeError\('a new error'\)"),
+        (loses, r"^E\w+ at (connect|socket) \d: AssertionError\('the item is lost"),
+    ],
+)
+def test_a_mistake_is_found_and_its_fault_is_named(make, text, recwarn):
+    with pytest.raises(AssertionError, match=text):
+        faults_everywhere(make, kinds=("connect", "socket", "accept"))
+    while leaked:
+        leaked.pop().close()
+
+
+@pytest.mark.slow
+def test_a_program_that_spins_or_waits_for_ever_is_found():
+    with pytest.raises(
+        AssertionError, match=r"at accept 1: SyscallError.*the program spins: [\d,]+ turns are not enough"
+    ):
+        faults_everywhere(swallows, kinds=("accept",))
+    with pytest.raises(
+        AssertionError, match=r"at write 1: SyscallError\('the program waits for a file for more than 5 s'"
+    ):
+        faults_everywhere(waits, kinds=("write",))
+
+
+def test_a_program_that_fails_without_a_fault_is_named():
+    def main():
+        with (yield Timeout(1)):
+            yield Sleep(2)
+
+    with pytest.raises(AssertionError, match=r"^without a fault: TimedOut"):
+        faults_everywhere(main)
