@@ -37,8 +37,8 @@ class SleepingQueue:
         self.queue: Any = ()  # the kernel's own, while the loop waits
 
     def append(self, task: Task) -> None:
-        """Append a task, as a signal handler may; in another thread, end the run."""
-        check_thread(self.kernel, "wake-up or spawn", task, self.wake)
+        """Append a task that was woken or spawned, as a signal handler may; in another thread, end the run."""
+        check_thread(self.kernel, "wake-up", task, self.wake)
         self.queue.append(task)
 
     def popleft(self) -> Task:
