@@ -116,6 +116,17 @@ def faults_timers(faults, kernel):
     return type_of_timers()(kernel, VirtualClock())
 
 
+def test_a_question_inside_another_one_has_no_number():
+    def main():
+        with (yield Listen(LOCAL)) as listener:  # which makes a socket, too
+            with pytest.raises(OSError, match="Too many open files"):
+                yield Connect(listener.address)
+        return "the Listen has not failed"
+
+    faults = Faults({("socket", 1): "EMFILE"})
+    assert run(main(), services=faults.services()) == "the Listen has not failed"
+
+
 def test_after_a_short_read_the_rest_comes_with_the_next_one():
     def main():
         with (yield Listen(LOCAL)) as listener, (yield Connect(listener.address)) as near:

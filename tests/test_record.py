@@ -243,6 +243,15 @@ def test_the_results_and_errors_of_threads_replay_exactly(path, no_world):
     assert answers["sum"] == 3 and answers["error"] == "'no such key'" and winner == (1, None)
 
 
+@pytest.fixture
+def harmless_signal():
+    """Let SIGUSR1 do nothing, also when it comes after the run."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.usefixtures("harmless_signal")
 def test_signals_replay_exactly(path, no_world):
     def main():
         timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1))
@@ -274,6 +283,18 @@ def test_ctrl_c_replays_exactly(path, no_world):
     with no_world():
         assert outcome(replay, main(), path) == "KeyboardInterrupt: "
     assert cleaned[0] == cleaned[1]
+
+
+def test_a_ctrl_c_in_the_last_turn_replays_exactly(path):
+    def main():
+        yield Sleep(0)
+        if not replaying:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    replaying = False
+    assert outcome(record, main(), path) == "KeyboardInterrupt: "
+    replaying = True
+    assert outcome(replay, main(), path) == "KeyboardInterrupt: "
 
 
 def test_a_second_ctrl_c_ends_the_recording(path):
@@ -364,6 +385,18 @@ def test_a_run_that_is_longer_or_shorter_diverges(first, second, text, path):
     assert text in str(raised.value) or "recorded" in str(raised.value)
 
 
+def test_a_socket_that_is_closed_later_diverges(path):
+    def main(early):
+        with (yield Listen(LOCAL)) as listener:
+            if early:
+                listener.close()
+            yield Sleep(0.001)
+
+    record(main(True), path)
+    with pytest.raises(Diverged, match=r"recorded close of 5, now now of 0"):
+        replay(main(False), path)
+
+
 def test_a_thread_that_is_not_asked_again_diverges(path):
     record(steps(InThread(int), Sleep(0.001)), path)
     with pytest.raises(Diverged):
@@ -409,6 +442,15 @@ def test_a_recording_that_was_cut_anywhere_replays_up_to_there(path):
         Path(path).write_bytes(data[:size])
         result = outcome(replay, many_connections([])(), path)
         assert result != whole and str(result).startswith("RecordingEnded: the recording ends at line ")
+
+
+def test_the_file_of_a_program_that_waits_has_all_but_the_last_moments(path):
+    def main():
+        for _ in range(4):
+            yield Sleep(0.06)
+        return len(lines(path))
+
+    assert record(main(), path) > 5
 
 
 @pytest.mark.slow

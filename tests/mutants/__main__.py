@@ -171,6 +171,9 @@ TESTS = {
     "lab.timeline": ["test_timeline.py", "test_trace.py"],
     "lab.trace": ["test_trace.py"],
     "lab.report": ["test_report.py"],
+    **{f"lab.{name}": ["test_record.py"] for name in ("record", "tape", "world", "world_sockets")},
+    "lab.faults": ["test_faults.py"],
+    "lab.leftovers": ["test_faults.py", "test_cancel_everywhere.py"],
 }
 
 
