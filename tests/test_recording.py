@@ -1,4 +1,4 @@
-"""The commands `record` and `replay`, run as programs."""
+"""The commands `record`, `replay` and `explore`, run as programs."""
 
 from __future__ import annotations
 
@@ -138,3 +138,49 @@ def test_the_seed_of_hashes_may_be_given(folder, monkeypatch):
     header = json.loads((folder / "run.jsonl").read_text().partition("\n")[0])
     assert header["hash_seed"] == "7"
     assert run(folder, "replay", "run.jsonl").returncode == 0
+
+
+BUG = """
+from minisched import Lock, gather
+
+def main():
+    first, second = Lock("first"), Lock("second")
+    def both(one, other, late):
+        for _ in range(late):
+            yield
+        with (yield one.acquire()):
+            yield
+            with (yield other.acquire()):
+                pass
+    yield from gather(both(first, second, 0), both(second, first, 4))
+
+number = 5
+"""
+
+
+def test_explore_shows_the_run_that_fails_and_its_schedule_fails_again(folder):
+    (folder / "bug.py").write_text(BUG)
+    found = run(folder, "explore", "bug.py")
+    assert found.returncode == 1 and found.stderr == "" and "\nschedule: rr " in found.stdout
+    assert "def test_main_in_the_schedule_that_failed():" in found.stdout
+    (schedule,) = [line for line in found.stdout.splitlines() if line.startswith("schedule: ")]
+    again = run(folder, "explore", "--schedule", schedule.removeprefix("schedule: "), "bug.py:main")
+    assert again.returncode == 1 and "run 1 fails" in again.stdout
+    (folder / "bug.py").write_text(BUG.replace("both(second, first, 4)", "both(first, second, 4)"))
+    fixed = run(folder, "explore", "--runs", "50", "--seed", "3", "bug.py")
+    assert fixed.returncode == 0 and "no run of 50 has failed (portfolio of random and PCT, seed 3)" in fixed.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["none.py"], "no such file: none.py"),
+        (["bug.py:number"], "bug.py has no function 'number'"),
+        (["bug.py:nothing"], "bug.py has no function 'nothing'"),
+        (["--schedule", "12:0", "bug.py"], "a schedule begins with rr, and this is '12:0'"),
+    ],
+)
+def test_a_mistake_in_a_call_of_explore_is_one_line(arguments, text, folder):
+    (folder / "bug.py").write_text(BUG)
+    done = run(folder, "explore", *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"minisched: {text}\n")

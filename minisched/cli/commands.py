@@ -1,4 +1,4 @@
-"""The command line: `minisched run FILE[:FUNCTION] [ARGS...]`, `trace`, `record`, `replay`, `new-syscall`, `echo`.
+"""The command line: `minisched run FILE[:FUNCTION] [ARGS...]`, `trace`, `record`, `replay`, `explore`, ...
 
 Theory of operation. `run`, `trace` and `record` load a file as an import does, so its `if __name__ == "__main__"` block
 does not run. They run one function of the file as the main task; the first two do so with `debug=True`. The exit status
@@ -27,6 +27,7 @@ from pathlib import Path
 
 from .. import Deadlock, Read, Socket, SyscallError, Write, __all__, __version__, run, serve, serve_unix
 from ..kernel.tracebacks import strip_own_frames
+from ..lab.explore import RUNS, BadSchedule, explore
 from ..lab.timeline import COLUMN_CHARACTERS, NUMBER_CHARACTERS, Timeline, coloured, plain
 from ..lab.trace import TextTrace
 from ..loop import load as load_program
@@ -126,6 +127,7 @@ def command_line() -> argparse.ArgumentParser:
     add_trace(commands)
     add_record(commands, add_program, record_file)
     add_replay(commands, replay_file)
+    add_explore(commands)
 
     text = "create a skeleton for a syscall of your own, with a test"
     scaffold = commands.add_parser("new-syscall", help=text)
@@ -156,6 +158,18 @@ def add_trace(commands: Any) -> None:
     _ = tracer.add_argument("--width", type=positive, metavar="N", help=text)
     add_program(tracer)
     tracer.set_defaults(command=trace_file)
+
+
+def add_explore(commands: Any) -> None:
+    """Add the command `explore`."""
+    text = "run a program in many schedules, until a run fails; show that run, and a test for it"
+    explorer = commands.add_parser("explore", help=text)
+    text = "file and function, which returns a generator or a coroutine, or a pair of it and a function that checks it"
+    _ = explorer.add_argument("target", metavar="FILE[:FUNCTION]", help=text)
+    _ = explorer.add_argument("--runs", type=positive, default=RUNS, metavar="N", help="default: %(default)s")
+    _ = explorer.add_argument("--seed", type=int, default=0, metavar="N", help="of the choices; default: %(default)s")
+    _ = explorer.add_argument("--schedule", metavar="TEXT", help='run this one alone, such as "rr 12:0.2"')
+    explorer.set_defaults(command=explore_file)
 
 
 def add_program(parser: argparse.ArgumentParser) -> None:
@@ -234,6 +248,24 @@ def replay_file(options: argparse.Namespace) -> None:
         replay_program(options, load_main, print_error)
     except Mistake as error:
         fail(str(error))
+
+
+def explore_file(options: argparse.Namespace) -> None:
+    """Explore the schedules of a function of a file; exit with status 1 if one fails."""
+    file, name = split_target(options.target)
+    if not Path(file).is_file():
+        fail(f"no such file: {file}")
+    program: Any = getattr(load_file(file), name, None)
+    if not callable(program):
+        fail(f"{file} has no function {name!r}")
+    try:
+        result = explore(program, runs=options.runs, seed=options.seed, schedule=options.schedule)  # pyright: ignore[reportArgumentType]
+    except BadSchedule as error:
+        fail(str(error))
+    print(result)
+    if result.schedule is not None:
+        print(f"\nA test that runs this schedule:\n\n{result.regression(name)}", end="")
+        sys.exit(1)
 
 
 def load_main(target: str, args: Sequence[str]) -> tuple[str, Any]:

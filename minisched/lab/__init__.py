@@ -25,6 +25,7 @@ Example:
 """
 
 from .debug import Debug
+from .explore import BadSchedule, Exploration, explore
 from .faults import Faults, faults_everywhere
 from .handling import Handling
 from .record import Diverged, RecordingEnded, record, replay
@@ -36,8 +37,10 @@ from .trace import TextTrace
 
 __all__ = [
     "BadRecording",
+    "BadSchedule",
     "Debug",
     "Diverged",
+    "Exploration",
     "Faults",
     "Handling",
     "RecordingEnded",
@@ -45,6 +48,7 @@ __all__ = [
     "TextTrace",
     "Timeline",
     "coloured",
+    "explore",
     "faults_everywhere",
     "label",
     "plain",

@@ -172,6 +172,7 @@ TESTS = {
     "lab.trace": ["test_trace.py"],
     "lab.report": ["test_report.py"],
     **{f"lab.{name}": ["test_record.py"] for name in ("record", "tape", "world", "world_sockets")},
+    "lab.explore": ["test_explore.py"],
     "lab.faults": ["test_faults.py"],
     "lab.leftovers": ["test_faults.py", "test_cancel_everywhere.py"],
 }

@@ -1,0 +1,329 @@
+"""Exploration of schedules: mistakes that round robin hides are found, shrunk, and run again."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+
+from minisched import (
+    Cancel,
+    Condition,
+    Deadlock,
+    Event,
+    Join,
+    Lock,
+    Queue,
+    Sleep,
+    Spawn,
+    SyscallError,
+    TaskCancelled,
+    Timeout,
+    gather,
+)
+from minisched.lab import BadSchedule, explore
+from minisched.lab.explore import MAX_TURNS, Schedule, round_robin
+
+
+def pause(turns):
+    for _ in range(turns):
+        yield
+
+
+# Programs, each with a mistake and without it. Round robin runs them all without a failure.
+
+
+def lost_update(fixed):
+    value, lock = [0], Lock()
+
+    def add(late):
+        yield from pause(late)
+        if fixed:
+            with (yield lock.acquire()):
+                yield from change()
+        else:
+            yield from change()
+
+    def change():
+        before = value[0]
+        yield
+        value[0] = before + 1
+
+    def main():
+        yield from gather(add(0), add(3), add(6))
+
+    def check():
+        assert value == [3], "an update is lost"
+
+    return main(), check
+
+
+def two_locks(fixed):
+    first, second = Lock("first"), Lock("second")
+
+    def both(one, other, late):
+        yield from pause(late)
+        with (yield one.acquire()):
+            yield
+            with (yield other.acquire()):
+                pass
+
+    def main():
+        order = (first, second) if fixed else (second, first)
+        yield from gather(both(first, second, 0), both(*order, 4))
+
+    return main()
+
+
+def philosophers(fixed, count=3):
+    forks = [Lock(f"fork {number}") for number in range(count)]
+
+    def dine(number):
+        yield from pause(3 * number)
+        left, right = number, (number + 1) % count
+        if fixed and left > right:
+            left, right = right, left
+        with (yield forks[left].acquire()):
+            yield
+            with (yield forks[right].acquire()):
+                pass
+
+    def main():
+        yield from gather(*map(dine, range(count)))
+
+    return main()
+
+
+def check_then_act(fixed):
+    queue = Queue()
+
+    def consume(late):
+        yield from pause(late)
+        if queue.qsize():
+            if not fixed:
+                yield
+            queue.get_nowait()
+
+    def main():
+        queue.put_nowait("item")
+        yield from gather(consume(0), consume(3))
+
+    return main()
+
+
+def item_lost_on_cancel(fixed):
+    queue, got = Queue(), []
+
+    def consume():
+        while True:
+            item = yield queue.get()
+            if not fixed:
+                yield  # a checkpoint between the item and its use
+            got.append(item)
+
+    def main():
+        consumer = yield Spawn(consume(), keep=True)
+        queue.put_nowait(1)
+        yield from pause(3)
+        yield Cancel(consumer)
+        try:
+            yield Join(consumer)
+        except TaskCancelled:
+            pass
+
+    def check():
+        assert [*got, *queue.items] == [1], "the item is lost"
+
+    return main(), check
+
+
+def lost_notification(fixed):
+    condition, ready = Condition(), []
+
+    def wait():
+        with (yield condition.acquire()):
+            while not (fixed and ready):
+                yield from condition.wait()
+                if not fixed:
+                    return
+
+    def main():
+        waiter = yield Spawn(wait())
+        yield from pause(2)
+        with (yield condition.acquire()):
+            ready.append(True)
+            condition.notify()
+        yield Join(waiter)
+
+    return main()
+
+
+BUGS = [lost_update, two_locks, philosophers, check_then_act, item_lost_on_cancel, lost_notification]
+
+
+def make(program, fixed):
+    return lambda: program(fixed)
+
+
+@pytest.mark.parametrize("program", BUGS)
+def test_round_robin_does_not_show_the_mistake(program):
+    assert explore(make(program, False), runs=1).schedule is None
+
+
+@pytest.mark.parametrize("program", BUGS)
+def test_the_mistake_is_found_and_its_schedule_fails_again(program):
+    result = explore(make(program, False))
+    assert result.runs < 400 and result.schedule.startswith("rr ")
+    again = explore(make(program, False), schedule=result.schedule)
+    assert again.schedule == result.schedule and type(again.error) is type(result.error)
+    assert explore(make(program, True), schedule="rr").schedule is None
+
+
+@pytest.mark.parametrize("program", BUGS)
+def test_a_schedule_is_as_short_as_possible(program):
+    schedule = explore(make(program, False)).schedule
+    word, *differences = schedule.split()
+    assert len(differences) <= 12
+    for left_out in range(len(differences)):
+        shorter = Schedule(" ".join([word, *differences[:left_out], *differences[left_out + 1 :]]), strict=False)
+        from minisched.lab.explore import one_run
+
+        outcome = one_run(make(program, False), shorter.choose)
+        assert outcome.error is None or len(outcome.differences) >= len(differences)
+
+
+@pytest.mark.parametrize("program", BUGS)
+def test_the_program_without_the_mistake_has_no_failure(program):
+    result = explore(make(program, True), runs=200)
+    assert (result.schedule, result.runs, result.aborted) == (None, 200, 0), result
+
+
+def test_the_same_seed_finds_the_same_schedule():
+    results = [explore(make(philosophers, False), seed=seed) for seed in (1, 1, 2, 3, 4)]
+    assert results[0].schedule == results[1].schedule and results[0].runs == results[1].runs
+    assert len({result.runs for result in results}) > 1
+
+
+def test_an_exploration_says_what_it_has_found():
+    result = explore(make(two_locks, False))
+    text = str(result)
+    assert text.startswith(f"run {result.runs} fails (portfolio of random and PCT, seed 0): Deadlock: ")
+    assert f"\nschedule: {result.schedule}\n" in text and "0.0" in text and "Lock first" in text
+    assert isinstance(result.error, Deadlock)
+    assert str(explore(make(two_locks, True), runs=7)).startswith("no run of 7 has failed (")
+
+
+def test_a_regression_is_a_test_that_fails(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "from minisched import gather\n"
+        "def program():\n"
+        "    seen = []\n"
+        "    def child(number):\n"
+        "        yield\n"
+        "        seen.append(number)\n"
+        "    def main():\n"
+        "        yield from gather(child(1), child(2))\n"
+        "    def check():\n"
+        "        assert seen == [1, 2]\n"
+        "    return main(), check\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        from program import program
+    finally:
+        sys.path.remove(str(tmp_path))
+    result = explore(program)
+    test = f"from minisched.lab import explore\nfrom program import program\n\n\n{result.regression('program')}"
+    names = {}
+    exec(test, names)
+    with pytest.raises(AssertionError, match="fails"):
+        names["test_program_in_the_schedule_that_failed"]()
+
+
+# Other programs.
+
+
+def test_a_failure_in_round_robin_is_found_in_the_first_run():
+    def main():
+        yield
+        raise KeyError("always")
+
+    result = explore(main)
+    assert (result.runs, result.schedule, repr(result.error)) == (1, "rr", "KeyError('always')")
+
+
+def test_an_expected_exception_is_not_a_failure():
+    def main():
+        with (yield Timeout(1)):
+            yield Event().wait()
+
+    assert explore(main, runs=5, expected=(TimeoutError,)).schedule is None
+
+
+def test_a_program_that_never_ends_is_aborted():
+    def main():
+        while True:
+            yield
+
+    result = explore(main, runs=3)
+    assert (result.runs, result.aborted, result.schedule) == (3, 3, None)
+    assert f"3 of them aborted after {MAX_TURNS:,} turns" in str(result)
+
+
+def test_a_program_that_is_not_the_same_in_each_run_is_reported():
+    numbers = itertools.count()
+
+    def main():
+        yield
+        if next(numbers) == 2:
+            raise KeyError("the third time")
+
+    with pytest.raises(SyscallError, match="the program is not the same in each run: schedule rr"):
+        explore(main)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_exit_ends_the_exploration(error):
+    def main():
+        yield
+        raise error
+
+    with pytest.raises(error):
+        explore(main)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "text"),
+    [
+        ("", "a schedule begins with rr, and this is ''"),
+        ("12:0.1", "a schedule begins with rr"),
+        ("rr 12", "'12' in the schedule is not of the form TURN:PATH"),
+        ("rr x:0.1", "'x:0.1' in the schedule is not of the form"),
+        ("rr 12:", "'12:' in the schedule is not of the form"),
+        ("rr 900:0.1", "runs task 0.1 at turn 900, and the program has ended after"),
+        ("rr 4:0.7", "runs task 0.7 at turn 4, and ready are 0"),
+    ],
+)
+def test_a_schedule_that_is_malformed_or_does_not_fit_is_refused(schedule, text):
+    with pytest.raises(BadSchedule) as raised:
+        explore(make(lost_update, False), schedule=schedule)
+    assert text in str(raised.value)
+
+
+def test_deadlines_and_sleeps_are_in_virtual_time():
+    def nap(seconds):
+        yield Sleep(seconds)
+
+    def main():
+        yield from gather(nap(1000), nap(2000))
+
+    assert explore(main, runs=50).schedule is None
+    assert round_robin([], 1) == 0
+
+
+def test_a_run_without_exploration_does_not_import_it():
+    program = "import sys, minisched; print('minisched.lab.explore' in sys.modules, 'random' in sys.modules)"
+    done = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode or done.stdout.startswith("False")
