@@ -144,7 +144,7 @@ class Join(Selectable[Answer]):
 
     def try_now(self, kernel: Kernel, task: Task) -> Answer:
         joined = self.task
-        if not isinstance(joined, Task) or joined.kernel is not kernel:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if type(joined) is not Task or joined.kernel is not kernel:
             raise wrong_task(joined, "Join")
         if joined.state is not DONE:
             self._check(task)
@@ -251,7 +251,7 @@ class Cancel(Syscall[None]):
 
     def handle(self, kernel: Kernel, task: Task) -> None:
         cancelled = self.task
-        if not isinstance(cancelled, Task) or cancelled.kernel is not kernel:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if type(cancelled) is not Task or cancelled.kernel is not kernel:
             raise wrong_task(cancelled, "Cancel")
         kernel.cancel(cancelled, self.reason, task)
 
