@@ -20,6 +20,7 @@ import shlex
 import shutil
 import sys
 import traceback
+from contextlib import redirect_stdout
 from functools import partial
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -259,10 +260,12 @@ def explore_file(options: argparse.Namespace) -> None:
     if not callable(program):
         fail(f"{file} has no function {name!r}")
     try:
-        result = explore(program, runs=options.runs, seed=options.seed, schedule=options.schedule)  # pyright: ignore[reportArgumentType]
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):  # of a thousand runs
+            result = explore(program, runs=options.runs, seed=options.seed, schedule=options.schedule)  # pyright: ignore[reportArgumentType]
+            text = str(result)
     except BadSchedule as error:
         fail(str(error))
-    print(result)
+    print(text)
     if result.schedule is not None:
         print(f"\nA test that runs this schedule:\n\n{result.regression(name)}", end="")
         sys.exit(1)
