@@ -29,7 +29,7 @@ from minisched import (
     run,
     serve_listeners,
 )
-from minisched.lab import Faults, faults_everywhere
+from minisched.lab import Faults, faults_everywhere, leftovers
 from minisched.lab.faults import FAULTS, JUMP_SECONDS, random_choices
 from minisched.testing import VirtualClock
 
@@ -307,7 +307,8 @@ def loses():
         (loses, r"^E\w+ at (connect|socket) \d: AssertionError\('the item is lost"),
     ],
 )
-def test_a_mistake_is_found_and_its_fault_is_named(make, text, recwarn):
+def test_a_mistake_is_found_and_its_fault_is_named(make, text, recwarn, monkeypatch):
+    monkeypatch.setattr(leftovers, "GRACE_SECONDS", 0.05)  # a leak does not end by itself
     with pytest.raises(AssertionError, match=text):
         faults_everywhere(make, kinds=("connect", "socket", "accept"))
     while leaked:

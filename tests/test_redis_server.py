@@ -734,6 +734,7 @@ def test_after_a_write_that_fails_changes_are_refused_until_the_file_can_be_writ
     ]
 
 
+@pytest.mark.slow
 def test_an_answer_to_a_safe_change_stands_beside_one_that_is_refused(path, monkeypatch):
     log = AppendOnlyFile(path, "always")
 
@@ -754,6 +755,7 @@ def test_an_answer_to_a_safe_change_stands_beside_one_that_is_refused(path, monk
     assert with_clients(2, body, log) == ([b"OK"], [b"1", refused, None])
 
 
+@pytest.mark.slow
 def test_a_subscription_begins_with_its_confirmation_also_behind_a_change_that_waits(path, monkeypatch):
     log = AppendOnlyFile(path, "always")
 
@@ -790,6 +792,7 @@ def records_now(path):
     return found
 
 
+@pytest.mark.slow
 def test_changes_are_synced_each_second_and_a_sync_that_fails_refuses_changes(path, monkeypatch):
     log, synced = AppendOnlyFile(path, "second"), []
 
