@@ -236,7 +236,9 @@ def test_the_results_and_errors_of_threads_replay_exactly(path, no_world):
         with (yield MoveOnAfter(0.01)):
             yield InThread(time.sleep, 0.05, abandon=True)
         yield Sleep(0.1)  # its answer comes, and is dropped
-        winner = yield select(InThread(time.sleep, 0.05), Sleep(0.01))
+        released = threading.Event()
+        winner = yield select(InThread(released.wait, 20), Sleep(0.01))
+        released.set()
         return answers, winner
 
     answers, winner = same(main, path, no_world)

@@ -29,7 +29,7 @@ def main(*names):
             with (yield Connect(listener.address)) as sock:
                 yield Write(sock, name.encode())
                 print((yield Read(sock, 100)), random.random(), (yield InThread(os.getpid)))
-        yield Sleep(0.1)  # the handlers end
+        yield Sleep(0.5)  # the handlers end
         yield Cancel(server)
 
 def fails():
