@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+from contextlib import suppress
 
 import pytest
 from helpers import nothing_is_left  # noqa: F401
@@ -11,17 +13,20 @@ from helpers import nothing_is_left  # noqa: F401
 from minisched import (
     Accept,
     Cancel,
+    ClosedError,
     Connect,
     InThread,
     Listen,
     MoveOnAfter,
     Now,
+    Open,
     OpenDatagram,
     Read,
     Resolve,
     Sleep,
     Spawn,
     Stream,
+    SyscallError,
     Timeout,
     Write,
     gather,
@@ -29,8 +34,9 @@ from minisched import (
     run,
     serve_listeners,
 )
+from minisched.kernel.tree import PARKED
 from minisched.lab import Faults, faults_everywhere, leftovers
-from minisched.lab.faults import FAULTS, JUMP_SECONDS, random_choices
+from minisched.lab.faults import FAULTS, JUMP_SECONDS
 from minisched.testing import VirtualClock
 
 LOCAL = ("127.0.0.1", 0)
@@ -171,9 +177,7 @@ def test_the_same_seed_gives_the_same_faults():
 
     scripts = [injected(seed) for seed in range(20)]
     assert len({repr(script) for script in scripts}) > 10
-    assert all(0 <= number < 1 for number, _ in zip(random_choices(7), range(1000), strict=False))
-    first = [number for number, _ in zip(random_choices(7), range(5), strict=False)]
-    assert first == [number for number, _ in zip(random_choices(7), range(5), strict=False)]
+    assert injected(7) == scripts[7]
 
 
 def test_files_that_are_not_sockets_and_datagrams_go_past_the_faults():
@@ -184,6 +188,35 @@ def test_files_that_are_not_sockets_and_datagrams_go_past_the_faults():
             return (yield Read(near, 1)), (yield InThread(sum, [1, 2])), datagrams.address[0]
 
     assert run(main(), services=Faults({("read", 1): "ECONNRESET"}).services()) == (b"x", 3, "127.0.0.1")
+
+
+def test_files_are_opened_past_the_faults(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+
+    def main():
+        with (yield Open(tmp_path / "file")) as file:
+            return (yield Read(file, 100))
+
+    assert run(main(), services=Faults().services()) == b"content"
+
+
+def test_a_socket_that_is_detached_or_refuses_a_close_has_the_right_descriptor():
+    def main():
+        listener = yield Listen(LOCAL)
+        parked = yield Spawn(accepts(listener), daemon=True)
+        yield
+        with pytest.raises(SyscallError, match="another thread"):
+            yield InThread(listener.close)
+        assert listener.fileno() >= 0 and parked.state == PARKED
+        number = listener.fileno()
+        assert listener.detach() == number and listener.fileno() == -1
+        os.close(number)
+
+    def accepts(listener):
+        with suppress(ClosedError):
+            yield Accept(listener)
+
+    run(main(), services=Faults().services())
 
 
 # Each fault at each place.

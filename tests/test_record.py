@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -56,7 +58,7 @@ from minisched import (
 )
 from minisched.bridges import thread_pool
 from minisched.lab import BadRecording, Diverged, RecordingEnded, TextTrace, record, replay, world
-from minisched.lab.tape import EXCEPTIONS, NotRecordable, decode, encode
+from minisched.lab.tape import EXCEPTIONS, NotRecordable, TapeWriter, decode, encode
 from minisched.net.addresses import HostAddress
 from minisched.net.names import NotKnownYet
 
@@ -225,7 +227,14 @@ def fails():
 
 
 def test_the_results_and_errors_of_threads_replay_exactly(path, no_world):
+    def stops():
+        raise StopIteration
+
     def main():
+        try:
+            yield InThread(stops)
+        except RuntimeError as error:
+            assert str(error) == "the function raised StopIteration"
         answers = yield InThread(lambda: {"a": [1, 2.5, None, True], ("b", 2): b"bytes"})
         with ThreadPoolExecutor(1) as executor:
             answers["sum"] = yield Submit(executor, sum, [1, 2])
@@ -584,10 +593,43 @@ def test_a_call_that_can_not_be_recorded_ends_the_run_with_a_sentence_that_names
 
 
 def test_a_file_that_can_not_be_written_is_an_error_before_the_run(tmp_path):
-    main = steps()
-    with pytest.raises(IsADirectoryError):
-        record(main, tmp_path)
-    main.close()
+    async def main():
+        raise AssertionError
+
+    with pytest.raises(IsADirectoryError):  # without a warning that main was never awaited
+        record(main(), tmp_path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_ends_the_run_and_not_the_call_that_was_recorded():
+    caught = []
+
+    def main():
+        for _ in range(2000):
+            try:
+                yield Sleep(0.0001)
+            except OSError as error:
+                caught.append(error)
+
+    with pytest.raises(OSError, match="No space left on device"):  # of the header
+        record(main(), "/dev/full")
+
+    class Filling(TapeWriter):
+        def write(self, text):
+            if "now" in text:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            super().write(text)
+
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(sys.modules["minisched.lab.record"], "TapeWriter", Filling)
+        with pytest.raises(SyscallError, match=r"the recording can't be written: .*No space left on device"):
+            record(main(), folder + "/run.jsonl")
+    assert caught == []
+
+
+def test_values_of_the_header_do_not_replace_its_own(path):
+    record(steps(), path, kind="mine", note="kept")
+    assert replay(steps(), path) is None and lines(path)[0]["note"] == "kept"
 
 
 # The form of values.

@@ -131,6 +131,19 @@ def test_a_mistake_is_one_line(arguments, text, folder):
     assert done.returncode == 1 and done.stderr.startswith(f"minisched: {text}") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("header", [{"target": 5}, {"args": "abc"}, {"args": [5]}, {"random_seed": "x"}])
+def test_a_header_of_another_kind_is_one_line(header, folder):
+    from minisched.lab import record
+
+    def main():
+        yield
+
+    whole = {"target": "program.py", "args": [], "random_seed": 1, "hash_seed": "no number"}
+    record(main(), folder / "crafted.jsonl", **(whole | header))
+    done = run(folder, "replay", "crafted.jsonl")
+    assert done.returncode == 1 and done.stderr.startswith("minisched: crafted.jsonl does not name its program")
+
+
 def test_the_seed_of_hashes_may_be_given(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setenv("PYTHONHASHSEED", "7")

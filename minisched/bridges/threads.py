@@ -83,17 +83,7 @@ class Threads(Service):
         if self.waiting.get(waiter) is not future:
             return  # the call was abandoned
         del self.waiting[waiter]
-        result = None
-        try:
-            error = future.exception(0)  # not raised here: its traceback would hold this frame, which holds the future
-            if error is None:
-                result = future.result(0)
-        except BaseException as cancelled:
-            error = cancelled.with_traceback(None)
-        if error is None:
-            resume(self.kernel, waiter, result)
-        else:
-            throw(self.kernel, waiter, throwable(error))
+        wake(self.kernel, waiter, *outcome_of(future))
 
     def check_for_stall(self) -> None:
         """Let the loop check, if all threads of the pool wait while calls wait for a thread. Any thread calls this."""
@@ -279,6 +269,23 @@ class Submit(FutureOperation[Answer]):
 
     def __repr__(self) -> str:
         return f"Submit({type(self.executor).__name__}, {function_name(self.function)})"
+
+
+def outcome_of(future: Future[Any]) -> tuple[bool, Any]:
+    """Return whether a future that is done has failed, and its exception or its result."""
+    try:
+        error = future.exception(0)  # not raised here: its traceback would hold this frame, which holds the future
+        return (False, future.result(0)) if error is None else (True, error)
+    except BaseException as cancelled:
+        return True, cancelled.with_traceback(None)
+
+
+def wake(kernel: Kernel, waiter: Waiter, failed: bool, value: Any) -> None:
+    """Wake a waiter with the outcome of its call."""
+    if failed:
+        throw(kernel, waiter, throwable(value))
+    else:
+        resume(kernel, waiter, value)
 
 
 def check_function(function: Any) -> Any:

@@ -92,9 +92,11 @@ def replay_program(
         raise Mistake(f"{options.recording}: {error.strerror}") from None
     header = tape.header
     tape.close()
-    if not {"target", "args", "random_seed"} <= header.keys():
+    given = [header.get(name) for name in ("target", "args", "random_seed")]
+    if list(map(type, given)) != [str, list, int] or not all(type(argument) is str for argument in header["args"]):
         raise Mistake(f"{options.recording} does not name its program: replay it by minisched.lab.replay(main(), file)")
-    restart(header.get("hash_seed"))
+    hash_seed = header.get("hash_seed")
+    restart(hash_seed if isinstance(hash_seed, str) and hash_seed.isdecimal() else None)
     random.seed(header["random_seed"])
     file, main = load(header["target"], header["args"])
     if checksum(file) != header.get("checksum"):

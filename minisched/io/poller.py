@@ -308,9 +308,9 @@ class Poller(Service):
         """Poll the selector, for at most STALE_CHECK_SECONDS while there are one-shot descriptors."""
         to_be_checked = bool(self.one_shot) and (timeout is None or timeout > STALE_CHECK_SECONDS)
         kernel, asleep = self.kernel, self.asleep
-        if asleep is not None and timeout != 0:
-            asleep.queue, kernel.ready = kernel.ready, asleep
         try:
+            if asleep is not None and timeout != 0:
+                asleep.queue, kernel.ready = kernel.ready, asleep
             events = self.poll(STALE_CHECK_SECONDS if to_be_checked else timeout)
             if to_be_checked and not events:
                 self.empty_polls = 0  # the poll returned early because of this shorter timeout

@@ -35,14 +35,12 @@ from .timeline import Timeline, plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
-    from typing import Any
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..kernel import Task
     from ..kernel.watcher import Watcher
+    from .leftovers import Made
 
-    Program = Generator[Any, Any, object] | Coroutine[Any, Any, object]
-    Made = Program | tuple[Program, Callable[[], object]]
     Choose = Callable[[list[Task], int], int]  # the ready tasks and the number of the turn -> an index
 
 RUNS = 1000  # of a portfolio, unless the caller wants others

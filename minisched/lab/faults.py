@@ -21,24 +21,22 @@ import errno
 import os
 import signal
 import socket
+from random import Random
 
 from ..bridges.interrupt import Interrupts
-from ..kernel.watcher import Watcher
-from ..loop import run
 from ..tasks.clocks import VirtualClock
 from ..tasks.timers import Timers
-from .leftovers import Resources, consists_of, leftovers
+from .leftovers import Resources, Trial
 from .world import World
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from ..kernel import Kernel, Task
+    from .leftovers import Made
 
-    Program = Generator[Any, Any, object] | Coroutine[Any, Any, object]
-    Made = Program | tuple[Program, Callable[[], object]]
     Place = tuple[str, int]  # the kind of a question, and its number among those of the kind, from 1
 
 MAX_TURNS_RATIO = 50  # of a run with a fault to the first one: more than any retry needs
@@ -105,7 +103,7 @@ class Faults(World):
                 raise ValueError(
                     f"no fault {fault!r} at {kind} {number}: {kind} has {', '.join(FAULTS.get(kind, ['none']))}"
                 )
-        self.random = None if seed is None else random_choices(seed)
+        self.random = None if seed is None else Random(seed)
         self.rate = rate
         self.counts: dict[str, int] = {}  # questions by kind
         self.injected: dict[Place, str] = {}
@@ -129,9 +127,9 @@ class Faults(World):
     def _fault(self, kind: str, number: int) -> str | None:
         if self.random is None:
             return self.script.get((kind, number))
-        share, choice = next(self.random), next(self.random)
-        kinds = [fault for fault in FAULTS[kind] if fault not in BEFORE]
-        return kinds[int(choice * len(kinds))] if share < self.rate else None
+        if self.random.random() >= self.rate:
+            return None
+        return self.random.choice([fault for fault in FAULTS[kind] if fault not in BEFORE])
 
     def _inject(self, fault: str, thing: Any, do: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         if fault in BEFORE:
@@ -171,14 +169,6 @@ def interrupt(kernel: Kernel) -> None:
 BEFORE = {"clock jumps": jump, "Ctrl-C": interrupt}  # done before the question is asked
 
 
-def random_choices(seed: int) -> Iterator[float]:
-    """Yield numbers from 0 to 1 that look random; the same ones for the same seed (a linear congruential generator)."""
-    state = seed
-    while True:  # the constants are those of Knuth's MMIX
-        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
-        yield (state >> 11) / 2**53
-
-
 def faults_everywhere(
     make: Callable[[], Made],
     *,
@@ -210,7 +200,7 @@ def faults_everywhere(
         >>> faults_everywhere(make, kinds=("listen", "write"))
         7
     """
-    first = Trial(make, (), Faults())
+    first = FaultTrial(make, (), Faults())
     first.execute()
     count = 1
     most = max(first.turns * MAX_TURNS_RATIO, MIN_TURNS)
@@ -218,13 +208,13 @@ def faults_everywhere(
         for number in range(1, first.faults.counts.get(kind, 0) + 1):
             for fault in FAULTS[kind]:
                 interrupts = (KeyboardInterrupt,) if fault == "Ctrl-C" else ()
-                trial = Trial(make, (*expected, *interrupts), Faults({(kind, number): fault}), most)
+                trial = FaultTrial(make, (*expected, *interrupts), Faults({(kind, number): fault}), most)
                 trial.execute()
                 count += 1
     return count
 
 
-class Trial(Watcher):
+class FaultTrial(Trial):
     """One run of a program with faults."""
 
     def __init__(
@@ -234,36 +224,22 @@ class Trial(Watcher):
         faults: Faults,
         max_turns: int | None = None,
     ) -> None:
-        self.make = make
-        self.expected = expected
+        super().__init__(make, expected)
+        self.injected = ", ".join(f"{fault} at {kind} {number}" for (kind, number), fault in faults.script.items())
+        self.injected = f"{self.injected or 'without a fault'}: "
         self.faults = faults
         self.max_turns = max_turns
         self.turns = 0
-        self.leftovers: list[str] = []
+        self.before = Resources()
 
     def execute(self) -> None:
         """Run the program; raise AssertionError if anything is wrong."""
-        before = Resources()
-        made = self.make()
-        program, check = made if isinstance(made, tuple) else (made, None)
-        services = self.faults.services()
-        services[Timers] = self._timers
-        try:
-            try:
-                _ = run(program, services=services, watch=[self], debug=False)
-            except BaseException as error:
-                if not consists_of(error, self.expected):
-                    raise
-            assert not self.leftovers, f"the run left behind: {', '.join(self.leftovers)}"
-            if check is not None:
-                _ = check()
-            left = before.left()
-            assert not left, f"the run left behind: {left}"
-        except BaseException as problem:
-            injected = ", ".join(
-                f"{fault} at {kind} {number}" for (kind, number), fault in self.faults.injected.items()
-            )
-            raise AssertionError(f"{injected or 'without a fault'}: {problem!r}") from problem
+        self.run_once(services=self.faults.services() | {Timers: self._timers}, watch=[self], debug=False)
+
+    def check(self) -> None:
+        """Check that no descriptor, thread or child process is left."""
+        left = self.before.left()
+        assert not left, f"the run left behind: {left}"
 
     def _timers(self, kernel: Kernel) -> Timers:
         self.faults.kernel = kernel
@@ -273,10 +249,6 @@ class Trial(Watcher):
         self.turns += 1
         if self.max_turns is not None and self.turns > self.max_turns:
             _ = task.kernel.broken_rule(f"the program spins: {self.max_turns:,} turns are not enough")
-
-    def exit(self, task: Task) -> None:
-        if task.spawner is None:  # the main task: the run ends
-            self.leftovers = list(leftovers(task.kernel))
 
 
 class PatientClock(VirtualClock):

@@ -1,13 +1,15 @@
-"""Leftovers of a trial: tasks and timers in the services, and descriptors, threads and child processes.
+"""Trials of a program, and their leftovers: tasks and timers, descriptors, threads and child processes.
 
-Theory of operation. A `Resources` is a snapshot. The difference between two of them is what was opened in between and
-is still there. Threads and children may take a moment to end, so the difference is taken again for GRACE_SECONDS
-before it is reported. On a system without /dev/fd or /proc, the snapshot has no descriptors or no children.
+Theory of operation. A `Trial` is one run of a program with something in its way. It ends in the result, in an error
+that the trial expects, or in a failure. After it, the services hold no task and no timer. A `Resources` is a snapshot.
+The difference between two of them is what was opened in between and is still there. Threads and children may take a
+moment to end, so the difference is taken again for GRACE_SECONDS before it is reported. On a system without /dev/fd or
+/proc, the snapshot has no descriptors or no children.
 
 Invariants:
 1. A check changes nothing.
 
-Not here: the trials (`check_syscall`, `cancel_everywhere`, `faults_everywhere`).
+Not here: the obstacles (`cancel_everywhere`, `faults_everywhere`); the trial of one syscall (`check_syscall`).
 """
 
 from __future__ import annotations
@@ -16,18 +18,57 @@ import os
 import threading
 
 from ..kernel.lifecycle import Lifecycle
+from ..kernel.watcher import Watcher
+from ..loop import run
 from ..tasks.clocks import MonotonicClock
 from ..tasks.timers import Timers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Coroutine, Generator, Iterator
     from typing import Any
 
-    from ..kernel import Kernel
+    from ..kernel import Kernel, Task
+
+    Program = Generator[Any, Any, object] | Coroutine[Any, Any, object]
+    Made = Program | tuple[Program, Callable[[], object]]
 
 GRACE_SECONDS = 1.0  # for a thread or a child process to end
 POLL_SECONDS = 0.005  # between two snapshots during the grace: short beside it
+
+
+class Trial(Watcher):
+    """One run of a program. A subclass is its watcher, which puts something in its way and says so in `injected`."""
+
+    def __init__(self, make: Callable[[], Made], expected: tuple[type[BaseException], ...]) -> None:
+        self.make = make
+        self.expected = expected
+        self.injected = ""  # the description of the obstacle, before that of a failure
+        self.leftovers: list[str] = []
+
+    def exit(self, task: Task) -> None:
+        if task.spawner is None:  # the main task: the run ends
+            self.leftovers = list(leftovers(task.kernel))
+
+    def run_once(self, **options: Any) -> None:
+        """Run the program with these options of `run`; raise AssertionError if anything is wrong."""
+        made = self.make()
+        program, check = made if isinstance(made, tuple) else (made, None)
+        try:
+            try:
+                _ = run(program, **options)
+            except BaseException as error:
+                if not consists_of(error, self.expected):
+                    raise
+            assert not self.leftovers, f"the run left behind: {', '.join(self.leftovers)}"
+            if check is not None:
+                _ = check()
+            self.check()
+        except BaseException as problem:
+            raise AssertionError(f"{self.injected}{problem!r}") from problem
+
+    def check(self) -> None:
+        """Check what a subclass promises besides; by default, nothing."""
 
 
 class Resources:

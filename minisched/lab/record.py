@@ -24,6 +24,7 @@ import json
 import os
 import zlib
 from base64 import b64encode
+from functools import partial
 
 from ..errors import SyscallError
 from ..kernel.tracebacks import PACKAGE
@@ -104,7 +105,8 @@ def record(
 ) -> Result:
     """Run a program, and write the answers of the operating system to a file; return its result.
 
-    The run is as one of `minisched.run`, with the same errors, at less than twice the CPU time. It can use the clock,
+    The run is as one of `minisched.run`, with the same errors, at less than twice the CPU time
+    (`python -m tests.benchmarks echo_50x64B`). It can use the clock,
     TCP and Unix sockets, host names, InThread and Submit, WaitSignal and Ctrl-C. Results of threads can be None,
     numbers, str, bytes, lists, tuples and dicts of these, and exceptions of Python and of minisched.
 
@@ -115,9 +117,9 @@ def record(
         header: values that JSON can write, for the first line of the file.
 
     Raises:
-        SyscallError: the program does something that can't be recorded. The text names it. The file is whole up to
-            there.
-        OSError: the file can't be written.
+        SyscallError: the program does something that can't be recorded, and the text names it; or the disk is full. The
+            file is whole up to there.
+        OSError: the file can't be opened, or its end can't be written.
 
     Example:
         >>> import tempfile
@@ -130,7 +132,11 @@ def record(
         ...     recorded == replay(main(), folder + "/run.jsonl")
         True
     """
-    recorder = Recorder(TapeWriter(os.fspath(path), header))
+    try:
+        recorder = Recorder(TapeWriter(os.fspath(path), header))
+    except BaseException:
+        main.close()
+        raise
     try:
         return run(main, services=recorder.services(), watch=[Refusals(recorder), *watch], debug=False)
     finally:
@@ -233,25 +239,37 @@ class Recorder(World):
         # The four commonest lines are made by hand: `json.dumps` takes several times as long for them.
         if kind == "now":
             self.time = answer
-            self.tape.line(f'["now",0,{answer!r}]')
+            self._line(f'["now",0,{answer!r}]')
         elif kind == "read" and type(answer) is bytes:
-            self.tape.line(f'["read",{thing.number},{args[0]},{{"b":"{b64encode(answer).decode()}"}}]')
+            self._line(f'["read",{thing.number},{args[0]},{{"b":"{b64encode(answer).decode()}"}}]')
         elif kind == "write" and type(answer) is int:
-            self.tape.line(f'["write",{thing.number},{len(args[0])},{zlib.crc32(args[0])},{answer}]')
+            self._line(f'["write",{thing.number},{len(args[0])},{zlib.crc32(args[0])},{answer}]')
         elif kind == "poll" and type(answer) is list:
             events = ",".join(map("[%d,%d]".__mod__, answer))  # pyright: ignore[reportUnknownArgumentType]
-            self.tape.line(f'["poll",{thing.number},[{events}]]')
+            self._line(f'["poll",{thing.number},[{events}]]')
             if self.time - self.flushed_at > FLUSH_SECONDS:
                 self.flushed_at = self.time
-                self.tape.flush()
+                self._written(self.tape.flush)
         else:
             self._write_any(kind, [thing.number, *arguments(kind, args)], answer)
 
     def _write_any(self, kind: str, start: list[Any], *values: Any) -> None:
         try:
-            self.tape.line(json.dumps([kind, *start, *map(form, values)], separators=(",", ":")))
+            text = json.dumps([kind, *start, *map(form, values)], separators=(",", ":"))
         except NotRecordable as problem:
             self.refuse(f"{kind}: {problem}, so this run can't be recorded; it is recorded up to here")
+        else:
+            self._line(text)
+
+    def _line(self, text: str) -> None:
+        self._written(partial(self.tape.line, text))
+
+    def _written(self, write: Callable[[], None]) -> None:
+        """Write to the file; an error of the disk ends the run, and is not one of the call that was recorded."""
+        try:
+            write()
+        except OSError as error:
+            self.refuse(f"the recording can't be written: {error}")
 
     def note(self, kind: str, *values: Any) -> None:
         """Note an event."""

@@ -146,7 +146,7 @@ class TapeWriter:
     """Writes a recording. `line` takes what `json` can write; a block is written when it is full, and by `flush`."""
 
     def __init__(self, path: str, header: dict[str, Any]) -> None:
-        self.file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115  (closed by `close`)
+        self.file = open(path, "wb", buffering=0)  # noqa: SIM115  (closed by `close`)
         self.lines: list[str] = []
         versions = {
             "minisched": FORMAT_VERSION,
@@ -154,8 +154,12 @@ class TapeWriter:
             "version": __version__,
             "python": platform.python_version(),
         }
-        self.lines.append(json.dumps(versions | header))
-        self.flush()
+        self.lines.append(json.dumps(header | versions))
+        try:
+            self.flush()
+        except BaseException:
+            self.close()
+            raise
 
     def line(self, text: str) -> None:
         """Add a line."""
@@ -168,8 +172,13 @@ class TapeWriter:
         if self.lines:
             block = "\n".join(self.lines) + "\n"
             self.lines.clear()
-            _ = self.file.write(f'{block}["sum",{zlib.crc32(block.encode())}]\n')
-            self.file.flush()
+            self.write(f'{block}["sum",{zlib.crc32(block.encode())}]\n')
+
+    def write(self, text: str) -> None:
+        """Write text at once, in as many steps as the system needs."""
+        rest = memoryview(text.encode())
+        while rest:
+            rest = rest[self.file.write(rest) :]
 
     def close(self) -> None:
         """Write the rest, and close the file."""

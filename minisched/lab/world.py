@@ -28,12 +28,13 @@ from _thread import get_ident
 from functools import partial
 
 from ..bridges.interrupt import Interrupts
+from ..bridges.opening import close_result
 from ..bridges.signals import Signals
-from ..bridges.threads import Threads
+from ..bridges.threads import Threads, outcome_of, wake
 from ..bridges.wakeup import Wakeup
 from ..io._selectors2 import READ
 from ..io.poller import Poller
-from ..kernel.waiting import resume, task_of, throw
+from ..kernel.waiting import task_of
 from ..net.names import Names
 from ..net.network import Network
 from ..tasks.clocks import MAX_WAIT_SECONDS, MonotonicClock
@@ -328,8 +329,10 @@ class WorldThreads(Threads):
         return partial(self._abandon, waiter)
 
     def _deliver(self, waiter: Waiter, future: Future[Any]) -> None:
-        raised, value = outcome_of(future) if self.waiting.get(waiter) is future else (False, None)
-        self.world.note("thread", self.numbers.pop(future), raised, value)
+        number = self.numbers.pop(future, None)
+        if number is not None:  # otherwise the call is not one that the world knows
+            failed, value = outcome_of(future) if self.waiting.get(waiter) is future else (False, None)
+            self.world.note("thread", number, failed, value)
         super()._deliver(waiter, future)
 
     def _abandon(self, waiter: Waiter) -> None:
@@ -338,31 +341,13 @@ class WorldThreads(Threads):
         else:
             del self.waiting[waiter]
 
-    def answer(self, number: int, raised: bool, value: Any) -> None:
+    def answer(self, number: int, failed: bool, value: Any) -> None:
         """Give a waiter the outcome that was recorded, unless it has abandoned its call."""
         waiter = self.by_number.pop(number)
         if waiter not in self.waiting:
             return
         del self.waiting[waiter]
-        if raised:
-            throw(self.kernel, waiter, value)
-        else:
-            resume(self.kernel, waiter, value)
-
-
-def close_result(future: Future[Any]) -> None:
-    """Close what a call in a thread has opened, and nobody gets."""
-    if not future.cancelled() and future.exception(0) is None and hasattr(future.result(0), "close"):
-        future.result(0).close()
-
-
-def outcome_of(future: Future[Any]) -> tuple[bool, Any]:
-    """Return whether a future that is done has an exception, and the exception or the result."""
-    try:
-        error = future.exception(0)
-        return (False, future.result(0)) if error is None else (True, error)
-    except BaseException as cancelled:
-        return True, cancelled.with_traceback(None)
+        wake(self.kernel, waiter, failed, value)
 
 
 class WorldSignals(Signals):

@@ -107,17 +107,23 @@ class WorldSocket(Socket):
 
     def close(self) -> None:
         """Close the socket; the tasks that wait for it get ClosedError."""
+        self._check_thread("close")
         if self.properties[0] >= 0:
             self.world.ask("close", self, nothing)
         try:
             super().close()
         finally:
-            self.properties = [-1, *self.properties[1:]]
+            self._forget_descriptor()
+
+    def _forget_descriptor(self) -> None:
+        self.properties = [-1, *self.properties[1:]]
 
     def detach(self) -> int:
         """Refuse to give the descriptor up, unless it may go past the world: its new owner would not ask."""
         if not self.world.whole:
-            return super().detach()
+            fd = super().detach()
+            self._forget_descriptor()
+            return fd
         self.world.refuse(f"{self!r} is detached, so its bytes can't be recorded from now on")
 
     def __repr__(self) -> str:

@@ -19,23 +19,18 @@ Not here: the conformance test for a single syscall (`check_syscall`).
 from __future__ import annotations
 
 from ..errors import TaskCancelled
-from ..kernel.watcher import Watcher
-from ..lab.leftovers import consists_of, leftovers
-from ..loop import run
+from ..lab.leftovers import Trial
 from ..tasks.clocks import VirtualClock
 from ..tasks.timers import Timers
 from .checker import Checker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from ..kernel import Kernel, Syscall, Task
-
-    Program = Generator[Any, Any, object] | Coroutine[Any, Any, object]
-
-    Made = Program | tuple[Program, Callable[[], object]]
+    from ..lab.leftovers import Made
 
 MAIN = "main"
 TURN, PARK, BEFORE, AFTER = "turn", "park", "before", "after"
@@ -90,7 +85,7 @@ def cancel_everywhere(make: Callable[[], Made], *, expected: tuple[type[BaseExce
     return count
 
 
-class CancelAt(Watcher):
+class CancelAt(Trial):
     """One run of the program, with a cancellation injected at one point; none without a `kind`."""
 
     def __init__(
@@ -102,16 +97,13 @@ class CancelAt(Watcher):
         time: float | None = None,
         cancel_main: bool = False,
     ) -> None:
-        self.make = make
-        self.expected = (TaskCancelled, *expected)
+        super().__init__(make, (TaskCancelled, *expected))
         self.kind, self.number, self.time, self.cancel_main = kind, number, time, cancel_main
         self.clock = VirtualClock()
         self.turns: list[Task] = []  # the task of each turn
         self.waits: list[tuple[Task, float]] = []  # the task of each wait, and when the wait began
         self.waiting: dict[Task, int] = {}  # the number of the wait that each parked task is in
         self.wait_ends: dict[int, float] = {}  # when each wait ended, if that was later than it began
-        self.injected = ""  # the description of the injected cancellation, once it has been injected
-        self.leftovers: list[str] = []
 
     def points(self) -> Iterator[tuple[str, int, Task]]:
         """Return the points of this run at which a cancellation can be injected: kind, number, current task."""
@@ -124,19 +116,7 @@ class CancelAt(Watcher):
 
     def execute(self) -> None:
         """Run the program; raise AssertionError if anything is wrong."""
-        made = self.make()
-        program, check = made if isinstance(made, tuple) else (made, None)
-        try:
-            try:
-                _ = run(program, clock=self.clock, watch=[Checker(), self], debug=True)
-            except BaseException as error:
-                if not consists_of(error, self.expected):
-                    raise
-            assert not self.leftovers, f"the run left behind: {', '.join(self.leftovers)}"
-            if check is not None:
-                _ = check()
-        except BaseException as problem:
-            raise AssertionError(f"{self.injected}{problem!r}") from problem
+        self.run_once(clock=self.clock, watch=[Checker(), self], debug=True)
 
     # The events, which count the points and inject the cancellation.
 
@@ -165,10 +145,6 @@ class CancelAt(Watcher):
         number = self.waiting.pop(task, None)
         if number is not None and self.clock.now() > self.waits[number][1]:
             self.wait_ends[number] = self.clock.now()
-
-    def exit(self, task: Task) -> None:
-        if task.spawner is None:  # the main task: the run ends
-            self.leftovers = list(leftovers(self.kernel))
 
     def _cancel_waiter(self) -> None:
         if self.number < len(self.waits):

@@ -788,17 +788,6 @@ class Waits(Service):
         return self.count
 
 
-@pytest.mark.parametrize("verb", ["resume", "throw", "cancel", "spawn"])
-def test_a_verb_of_the_kernel_in_another_thread_ends_a_debug_run_with_one_sentence(verb):
-    """newcomer A1.1: the run slept on for ever, and said nothing."""
-
-    def main():
-        yield FromThread(verb)
-
-    with pytest.raises(SyscallError, match=r"in another thread than its run's.*Portal\.call.*\.call`"):
-        minisched.run(main(), debug=True)
-
-
 class FromThreadLater(FromThread):
     """The same, but the thread uses the verb while the loop waits."""
 
@@ -808,15 +797,16 @@ class FromThreadLater(FromThread):
         super().work(kernel, task)
 
 
+@pytest.mark.parametrize(("call", "debug"), [(FromThread, True), (FromThreadLater, False)])
 @pytest.mark.parametrize("verb", ["resume", "throw", "cancel", "spawn"])
-def test_a_verb_of_the_kernel_in_another_thread_ends_any_run_that_waits(verb):
-    """newcomer A1.1: the same without `debug`."""
+def test_a_verb_of_the_kernel_in_another_thread_ends_a_debug_run_and_any_run_that_waits(verb, call, debug):
+    """newcomer A1.1: the run slept on for ever, and said nothing."""
 
     def main():
-        yield FromThreadLater(verb)
+        yield call(verb)
 
     with pytest.raises(SyscallError, match=r"in another thread than its run's.*Portal\.call.*\.call`"):
-        minisched.run(main(), debug=False)
+        minisched.run(main(), debug=debug)
 
 
 def test_a_signal_handler_wakes_a_task_while_the_loop_waits():
