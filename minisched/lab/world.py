@@ -12,8 +12,9 @@ system calls it makes.
 
 Invariants:
 1. A world that is not real (`World.real`) calls no function that it is given, and opens no file, socket or thread.
-2. Each question to the operating system that can change the order of turns, or the result of a call, is asked here, or
-   refused by a sentence that names it.
+2. Each question of the package's own to the operating system that can change the order of turns, or the result of a
+   call, is asked here, or refused by a sentence that names it. A program that calls the methods of `socket.socket`
+   itself goes past the world.
 
 Decision: the boundary is that of the loop and the operating system, and not that of a program and its syscalls.
 Because: the answer of `Accept` may be a hundred tasks, a deadline is not a syscall, and the length of a batch of turns
