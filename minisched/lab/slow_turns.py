@@ -8,7 +8,8 @@ Time is counted in samples. A process that was stopped (SIGSTOP) or a laptop tha
 Linux, the time in which the thread of the run was ready and got no processor does not count, so that a loaded machine
 causes no reports. A run in a debugger is not reported: some frame has a trace function that is not coverage's.
 
-A report can be wrong in two cases. Elsewhere than on Linux, a loaded machine makes a turn slow. And a turn may wait for
+A report can be wrong in three cases. Elsewhere than on Linux, a loaded machine makes a turn slow. The host of a virtual
+machine may take the processor away, which the machine's own system counts as time on it. And a turn may wait for
 Python's global lock, which a library in another thread holds.
 
 Invariants:

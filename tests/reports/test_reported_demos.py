@@ -14,7 +14,7 @@ import sys
 import termios
 
 import pytest
-from programs import ROOT, SECONDS, Program, command, environment, finished, started
+from programs import ROOT, SECONDS, Program, command, environment, finished, started, without_slow_turns
 
 DEMOS = ROOT / "demos"
 SERVER, CLIENT, CHAT = DEMOS / "echo_server.py", DEMOS / "echo_client.py", DEMOS / "chat.py"
@@ -77,7 +77,7 @@ def with_closed(closed, *arguments, interrupt=None):
             output, errors = process.communicate(timeout=SECONDS)
         finally:
             process.kill()
-    return process.returncode, output.decode(), errors.decode()
+    return process.returncode, output.decode(), without_slow_turns(errors.decode())
 
 
 def can_connect(port):
