@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 
@@ -64,6 +65,14 @@ def output_of(result):
 def test_main_is_the_default_function_and_its_result_is_not_printed(program):
     assert output_of(run("run", program())) == "main\n"
     assert output_of(run("run", f"{program()}:")) == "main\n"
+
+
+def test_a_file_that_was_changed_in_the_same_second_runs_as_it_is_now(program):
+    for text in ("one", "two"):
+        path = program(f"def main():\n    print({text!r})\n    yield\n")
+        os.utime(path, (1e9, 1e9))
+        assert output_of(run("run", path)) == f"{text}\n"
+    assert os.listdir(path.parent) == [path.name]  # as Python does with a script
 
 
 def test_a_named_function_receives_its_arguments_as_strings(program):

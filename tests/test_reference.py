@@ -42,7 +42,7 @@ from minisched import (
     testing,
 )
 
-FEW, MANY = 100, 5000  # programs; the rarest situation is in every 17th
+FEW, MANY = 200, 5000  # programs; the rarest situation is in every 17th
 MAX_PROGRAMS = 500  # until a wrong reference is found
 SCOPES = {"move on": MoveOnAfter, "timeout": Timeout, "shield": Shield, "cancel": lambda _: CancelScope()}
 PARKING = {"Sleep": "sleep", "Join": "join", "JoinAll": "join all", "Acquire": "acquire", "Put": "put", "Get": "get"}

@@ -39,7 +39,7 @@ from .recording import Mistake, add_record, add_replay, record_program, replay_p
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-    from types import ModuleType
+    from types import CodeType, ModuleType
     from typing import Any, NoReturn
 
     from ..kernel.watcher import Watcher
@@ -292,10 +292,22 @@ def split_target(target: str) -> tuple[str, str]:
     return (file, name or "main") if colon and not Path(target).exists() else (target, "main")
 
 
+class ScriptLoader(SourceFileLoader):
+    """Loads a file as Python loads a script: the bytecode is neither read nor written.
+
+    A file of bytecode counts as current if the source has the same length and second as before. A program that was
+    changed and started again within a second would run as it was.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the source."""
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load_file(file: str) -> ModuleType:
     """Import a file under its own name, with its folder first on `sys.path`, as Python does for a script."""
     path = Path(file)
-    spec = spec_from_loader(path.stem, SourceFileLoader(path.stem, file))
+    spec = spec_from_loader(path.stem, ScriptLoader(path.stem, file))
     assert spec is not None
     module = module_from_spec(spec)
     sys.path.insert(0, str(path.parent.absolute()))

@@ -112,24 +112,14 @@ class Lifecycle(Service):
             self._body_raised(task, raised)
         if self.on_body_end:
             self._run_body_end_callbacks(task)
-        while task.live_children == 0:
-            if task.last_child is not None:  # only daemons are left; the end of the last one continues here
-                self.kernel.cancel(task, f"its parent {task.name!r} has ended", task)
-                return
+        while task.last_child is None:
             parent = task.spawner
             self._retire(task, parent)
-            if task.failure is not None or self.joiners or self.on_done:
-                self._notify(task)
-            if self.joining_all:
-                self._wake_from_join_all(parent)
             if parent is None or parent.state is not ENDING:
                 return
             task = parent
-
-    def _wake_from_join_all(self, parent: Task | None) -> None:
-        if parent is not None and parent.live_children == 0 and parent in self.joining_all:
-            del self.joining_all[parent]
-            self.kernel.resume(parent)
+        if task.live_children == 0:  # only daemons are left; the end of the last one continues here
+            self.kernel.cancel(task, f"its parent {task.name!r} has ended", task)
 
     def _body_raised(self, task: Task, raised: BaseException) -> None:
         """Record how a body ended that raised, or returned inside a scope; cancel its children if it did not return."""
@@ -179,7 +169,7 @@ class Lifecycle(Service):
             task.failure, task.cancelled_caught = rest, True
 
     def _retire(self, task: Task, parent: Task | None) -> None:
-        """Remove a task from the tree: it is done."""
+        """Remove a task from the tree, since it is done, and notify those that wait for that."""
         if self.failed and task in self.failed:
             task.failure = self._group(task, list(self.failed.pop(task)))
         if task.failure is not None:
@@ -196,6 +186,11 @@ class Lifecycle(Service):
         if task.effective is not None:
             task.deliveries = None
             forget_canceller(task)
+        if task.failure is not None or self.joiners or self.on_done:
+            self._notify(task)
+        if self.joining_all and parent in self.joining_all and parent.live_children == 0:
+            del self.joining_all[parent]
+            self.kernel.resume(parent)
 
     def _notify(self, task: Task) -> None:
         """Notify `on_done` of a task's end, then the parent if the task failed, then the joiners.

@@ -160,9 +160,10 @@ class Primitive:
 
     def check_caller(self, verb: str) -> Kernel | None:
         """Return the kernel of the run that uses this, or None. SyscallError in any thread but that run's."""
-        if self.kernel is not None:
-            check_caller(self.kernel, verb, self)
-        return self.kernel
+        kernel = self.kernel
+        if kernel is not None and kernel.check_caller is not None:
+            kernel.check_caller(verb, self)
+        return kernel
 
     def running_task(self, verb: str) -> Task:
         """Return the running task, for a plain call that acts for it, and bind this to its run.

@@ -40,21 +40,21 @@ class Scope:
         True
     """
 
-    __slots__ = (
-        *("cancelled_caught", "effective", "last_child", "next_sibling"),
-        *("parent", "prev_sibling", "requested", "shield", "task"),
-    )
+    task: Task | None  # the task that entered this scope
+    parent: Scope | None
+    last_child: Scope | None
+    prev_sibling: Scope | None
+    next_sibling: Scope | None
+    shield: bool  # requests from outside do not reach the inside
+    requested: tuple[str | None, Task | None] | None  # the reason, and the task that cancelled
+    effective: tuple[str | None, Task | None] | None
+    cancelled_caught: bool  # whether its block was cut short
+    __slots__ = (*__annotations__,)
 
     def __init__(self, *, shield: bool = False) -> None:
-        self.task: Task | None = None  # the task that entered this scope
-        self.parent: Scope | None = None
-        self.last_child: Scope | None = None
-        self.prev_sibling: Scope | None = None
-        self.next_sibling: Scope | None = None
-        self.shield = shield  # requests from outside do not reach the inside
-        self.requested: tuple[str | None, Task | None] | None = None  # the reason, and the task that cancelled
-        self.effective: tuple[str | None, Task | None] | None = None
-        self.cancelled_caught = False  # whether its block was cut short
+        self.task = self.parent = self.last_child = self.prev_sibling = self.next_sibling = None
+        self.requested = self.effective = None
+        self.cancelled_caught, self.shield = False, shield
 
     def effective_now(self) -> tuple[str | None, Task | None] | None:
         """Return what `effective` must be."""

@@ -1,13 +1,12 @@
 """Queues: each item goes from one task to one other.
 
-Theory of operation. An item that is put goes straight to the first waiting getter. Without one, it
-goes into the buffer. If the buffer is full, the putter waits and keeps the item. A get takes the
-oldest item of the buffer, and the first waiting putter's item moves up into the room that it made.
-A getter that was handed an item has it, even if a cancellation comes in the same turn: Cancelled is
-raised at its next checkpoint. The item of a cancelled putter never was in the queue.
+Theory of operation. An item that is put goes straight to the first waiting getter. Without one, it goes into the
+buffer. If the buffer is full, the putter waits and keeps the item. A get takes the oldest item of the buffer, and the
+first waiting putter's item moves up into the room. A getter that was handed an item has it, even if a cancellation
+comes in the same turn: its next checkpoint raises Cancelled. The item of a cancelled putter never was in the queue.
 
-The buffer is what `make_buffer` returns: any object with `append(item)`, `popleft()` and `__len__`. Its
-`append` may refuse an item by an exception, which the put raises. `popleft` never raises.
+The buffer is what `make_buffer` returns: any object with `append(item)`, `popleft()` and `__len__`. Its `append` may
+refuse an item by an exception, which the put raises. `popleft` never raises.
 
 Invariants:
 1. Getters wait only while there is neither an item nor a putter; putters wait only while the buffer is full.
@@ -407,7 +406,8 @@ class Get(Selectable[Answer]):
         self.source = source
 
     def try_now(self, kernel: Kernel, task: Task) -> Answer:
-        self.source.bind(kernel)
+        if self.source.kernel is not kernel:
+            self.source.bind(kernel)
         return self.source.take()
 
     def add_waiter(self, kernel: Kernel, waiter: Waiter) -> Callable[[], object]:
@@ -441,7 +441,8 @@ class Put(Selectable[None]):
         self.item = item
 
     def try_now(self, kernel: Kernel, task: Task) -> None:
-        self.queue.bind(kernel)
+        if self.queue.kernel is not kernel:
+            self.queue.bind(kernel)
         return None if self.queue.offer(self.item) else NOT_YET
 
     def add_waiter(self, kernel: Kernel, waiter: Waiter) -> Callable[[], object]:

@@ -173,8 +173,9 @@ class ScopeContext(HasBlock, Scope):
                 sibling.next_sibling = self.prev_sibling = None
             self.parent = None
             self.task = self._owner = LEFT
-            if self.timer is not None:
-                self.timer.cancel()
+            timer = self.timer
+            if timer is not None:
+                timer.cancel()
                 self.timer = None
             return False
         rest = leave(self, error)
