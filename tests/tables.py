@@ -70,7 +70,9 @@ def files() -> list[Path]:
 
 
 def room(file: Path) -> str:
-    return file.parent.name if file.parent != PACKAGE else ""
+    """Return the name of a file's room: the first folder of its path in the package."""
+    first, *rest = file.relative_to(PACKAGE).parts
+    return first if rest else ""
 
 
 def shown(file: Path) -> str:
@@ -197,6 +199,8 @@ def map_table(old: str) -> Iterator[str]:
     kept = {row[0].strip("`"): row[2] for row in rows(old)}
     for file in files():
         name = shown(file)
+        if name.count("/") > 1 and file.name != "__init__.py":
+            continue  # the `__init__.py` of a part of a room names its files
         parsed = ast.parse(file.read_text(encoding="utf-8"))
         if len(parsed.body) == 1:
             continue  # a docstring alone: the `__init__.py` of most rooms
@@ -227,7 +231,7 @@ def decisions_table(old: str) -> Iterator[str]:
     yield from ("| room | decisions, by file |", "|---|---|")
     rooms: dict[str, dict[str, list[str]]] = {}
     for title, file in decisions():
-        room = file.rpartition("/")[0] or "minisched"
+        room = file.split("/")[0] if "/" in file else "minisched"
         rooms.setdefault(room, {}).setdefault(file, []).append(title)
     for room, files in rooms.items():
         yield row_of(room, " · ".join(f"**{file}**: {'; '.join(found)}" for file, found in files.items()))

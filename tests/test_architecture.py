@@ -38,6 +38,8 @@ TOP_LEVEL = {
 BORROWED = {
     *(("io/_selectors2.py", "_fd_to_key"), ("io/_selectors2.py", "_epoll")),
     ("lab/slow_turns.py", "_current_frames"),
+    ("lab/explore/footprints.py", "_getframe"),
+    ("lab/explore/tracking.py", "_getframe"),
     *(("net/sockets.py", "_accept"), ("loop.py", "_local"), ("serving/workers.py", "_exit")),
 }
 
@@ -331,6 +333,12 @@ def test_each_table_stands_in_one_document(table):
 def test_every_file_of_the_package_has_its_invariant_or_absence_in_the_code_map():
     (old,) = (found["text"] for found in tables.TABLE.finditer(document("ARCHITECTURE.md")) if found["name"] == "map")
     assert not [cells[0] for cells in tables.rows(old) if not cells[2]]
+
+
+def test_a_part_of_a_room_names_its_files():
+    for folder in {file.rpartition("/")[0] for file in FILES if file.count("/") > 1}:
+        listed = re.findall(r"^\| `(\w+)` \|", ast.get_docstring(tree(f"{folder}/__init__.py")), re.MULTILINE)
+        assert sorted(listed) == sorted(file.stem for file in (PACKAGE / folder).glob("[!_]*.py"))
 
 
 @pytest.mark.slow

@@ -5,162 +5,26 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from random import Random
+from types import SimpleNamespace
 
 import pytest
+from corpus.classic import check_of_a_queue, lost_update, three_philosophers, two_locks
+from corpus.reported import item_lost_at_a_cancellation, lost_notification
 
 from minisched import (
-    Cancel,
-    Condition,
     Deadlock,
     Event,
-    Join,
-    Lock,
-    Queue,
     Sleep,
-    Spawn,
     SyscallError,
-    TaskCancelled,
     Timeout,
     gather,
 )
 from minisched.lab import BadSchedule, explore
-from minisched.lab.explore import MAX_TURNS, Schedule, round_robin
+from minisched.lab.explore.schedule import MAX_TURNS, Schedule, one_run, round_robin
+from minisched.lab.explore.search import Pct
 
-
-def pause(turns):
-    for _ in range(turns):
-        yield
-
-
-# Programs, each with a mistake and without it. Round robin runs them all without a failure.
-
-
-def lost_update(fixed):
-    value, lock = [0], Lock()
-
-    def add(late):
-        yield from pause(late)
-        if fixed:
-            with (yield lock.acquire()):
-                yield from change()
-        else:
-            yield from change()
-
-    def change():
-        before = value[0]
-        yield
-        value[0] = before + 1
-
-    def main():
-        yield from gather(add(0), add(3), add(6))
-
-    def check():
-        assert value == [3], "an update is lost"
-
-    return main(), check
-
-
-def two_locks(fixed):
-    first, second = Lock("first"), Lock("second")
-
-    def both(one, other, late):
-        yield from pause(late)
-        with (yield one.acquire()):
-            yield
-            with (yield other.acquire()):
-                pass
-
-    def main():
-        order = (first, second) if fixed else (second, first)
-        yield from gather(both(first, second, 0), both(*order, 4))
-
-    return main()
-
-
-def philosophers(fixed, count=3):
-    forks = [Lock(f"fork {number}") for number in range(count)]
-
-    def dine(number):
-        yield from pause(3 * number)
-        left, right = number, (number + 1) % count
-        if fixed and left > right:
-            left, right = right, left
-        with (yield forks[left].acquire()):
-            yield
-            with (yield forks[right].acquire()):
-                pass
-
-    def main():
-        yield from gather(*map(dine, range(count)))
-
-    return main()
-
-
-def check_then_act(fixed):
-    queue = Queue()
-
-    def consume(late):
-        yield from pause(late)
-        if queue.qsize():
-            if not fixed:
-                yield
-            queue.get_nowait()
-
-    def main():
-        queue.put_nowait("item")
-        yield from gather(consume(0), consume(3))
-
-    return main()
-
-
-def item_lost_on_cancel(fixed):
-    queue, got = Queue(), []
-
-    def consume():
-        while True:
-            item = yield queue.get()
-            if not fixed:
-                yield  # a checkpoint between the item and its use
-            got.append(item)
-
-    def main():
-        consumer = yield Spawn(consume(), keep=True)
-        queue.put_nowait(1)
-        yield from pause(3)
-        yield Cancel(consumer)
-        try:
-            yield Join(consumer)
-        except TaskCancelled:
-            pass
-
-    def check():
-        assert [*got, *queue.items] == [1], "the item is lost"
-
-    return main(), check
-
-
-def lost_notification(fixed):
-    condition, ready = Condition(), []
-
-    def wait():
-        with (yield condition.acquire()):
-            while not (fixed and ready):
-                yield from condition.wait()
-                if not fixed:
-                    return
-
-    def main():
-        waiter = yield Spawn(wait())
-        yield from pause(2)
-        with (yield condition.acquire()):
-            ready.append(True)
-            condition.notify()
-        yield Join(waiter)
-
-    return main()
-
-
-BUGS = [lost_update, two_locks, philosophers, check_then_act, item_lost_on_cancel, lost_notification]
+BUGS = [lost_update, two_locks, three_philosophers, check_of_a_queue, item_lost_at_a_cancellation, lost_notification]
 
 
 def make(program, fixed):
@@ -188,8 +52,6 @@ def test_a_schedule_is_as_short_as_possible(program):
     assert len(differences) <= 12
     for left_out in range(len(differences)):
         shorter = Schedule(" ".join([word, *differences[:left_out], *differences[left_out + 1 :]]), strict=False)
-        from minisched.lab.explore import one_run
-
         outcome = one_run(make(program, False), shorter.choose)
         assert outcome.error is None or len(outcome.differences) >= len(differences)
 
@@ -201,7 +63,7 @@ def test_the_program_without_the_mistake_has_no_failure(program):
 
 
 def test_the_same_seed_finds_the_same_schedule():
-    results = [explore(make(philosophers, False), seed=seed) for seed in (1, 1, 2, 3, 4)]
+    results = [explore(make(three_philosophers, False), seed=seed) for seed in (1, 1, 2, 3, 4)]
     assert results[0].schedule == results[1].schedule and results[0].runs == results[1].runs
     assert len({result.runs for result in results}) > 1
 
@@ -240,6 +102,14 @@ def test_a_regression_is_a_test_that_fails(tmp_path):
     exec(test, names)
     with pytest.raises(AssertionError, match="fails"):
         names["test_program_in_the_schedule_that_failed"]()
+
+
+def test_pct_runs_the_task_with_the_highest_priority_until_it_lowers_it():
+    tasks = [SimpleNamespace(path=(0, number)) for number in range(3)]
+    pct = Pct(Random(1), turns=9)
+    pct.changes = {2, 4}
+    chosen = [pct(tasks, turn) for turn in range(1, 6)]
+    assert chosen[0] == chosen[1] and chosen[2] == chosen[3] and len({*chosen}) == 3, chosen
 
 
 # Other programs.

@@ -184,9 +184,51 @@ def test_explore_shows_the_run_that_fails_and_its_schedule_fails_again(folder):
     assert fixed.returncode == 0 and "no run of 50 has failed (portfolio of random and PCT, seed 3)" in fixed.stdout
 
 
+ALL_ORDERS = """
+from minisched import Lock
+from minisched.lab import Shared, together
+
+def main():
+    lock, shared = Lock(), Shared(value=0)
+    def add():
+        with (yield lock.acquire()):
+            before = shared.value
+            yield
+            shared.value = before + 1
+    def run():
+        yield from together(add(), add())
+        assert shared.value == 2
+    return run()
+"""
+
+
+def test_explore_runs_all_orders_and_goes_on_at_a_checkpoint(folder):
+    (folder / "right.py").write_text(ALL_ORDERS)
+    (folder / "wrong.py").write_text(ALL_ORDERS.replace("        with (yield lock.acquire()):", "        if True:"))
+    done = run(folder, "explore", "--exhaustive", "right.py")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("no schedule fails: all ")
+    part = run(folder, "explore", "--exhaustive", "--runs", "2", "--checkpoint", "state", "right.py")
+    assert (part.returncode, part.stderr) == (0, "") and part.stdout.startswith("no run of 2 has failed (exhaustive)")
+    whole = run(folder, "explore", "--exhaustive", "--checkpoint", "state", "right.py")
+    assert whole.stdout == done.stdout and not (folder / "state").exists()
+    found = run(folder, "explore", "--exhaustive", "wrong.py")
+    assert found.returncode == 1 and "(exhaustive): AssertionError" in found.stdout
+    assert "\nShared 1.value: task 0.0 at wrong.py:11 comes before task 0.1 at wrong.py:11\n" in found.stdout
+    compared = run(folder, "explore", "--check-reduction", "wrong.py")
+    assert (compared.returncode, compared.stderr) == (0, "") and compared.stdout.endswith("the traces agree\n")
+    endless = run(folder, "explore", "--check-reduction", "--runs", "2", "wrong.py")
+    assert endless.returncode == 1 and endless.stdout.endswith("not compared: a search did not end\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        (["--checkpoint", "state", "bug.py"], "--checkpoint needs --exhaustive"),
+        (
+            ["--exhaustive", "--checkpoint", "bug.py", "bug.py"],
+            "bug.py is not a checkpoint of an exploration: Expecting value: line 2 column 1 (char 1)",
+        ),
+        (["--exhaustive", "--checkpoint", "no/state", "--runs", "1", "bug.py"], "no/state: No such file or directory"),
         (["none.py"], "no such file: none.py"),
         (["bug.py:number"], "bug.py has no function 'number'"),
         (["bug.py:nothing"], "bug.py has no function 'nothing'"),

@@ -1031,3 +1031,14 @@ def test_the_search_for_the_next_line_begins_at_the_beginning_of_the_rest():
         return (yield stream.readline())
 
     assert run(main()) == (b"abcd\n", b"x\n", b"y\n")
+
+
+def test_a_search_for_another_separator_looks_at_what_the_last_one_has_passed():
+    def main(near, far):
+        with Stream(near) as near, Stream(far) as far:
+            yield near.write(b"a,b")
+            with (yield MoveOnAfter(0.05)) as scope:
+                yield far.read_until(b"\n")
+            return scope.cancelled_caught, (yield far.read_until(b","))
+
+    assert run(main(*socket.socketpair())) == (True, b"a,")

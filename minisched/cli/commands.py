@@ -28,7 +28,7 @@ from pathlib import Path
 
 from .. import Deadlock, Read, Socket, SyscallError, Write, __all__, __version__, run, serve, serve_unix
 from ..kernel.tracebacks import strip_own_frames
-from ..lab.explore import RUNS, BadSchedule, explore
+from ..lab.explore import BadCheckpoint, BadSchedule, Exploration, Reduction, check_reduction, explore
 from ..lab.timeline import COLUMN_CHARACTERS, NUMBER_CHARACTERS, Timeline, coloured, plain
 from ..lab.trace import TextTrace
 from ..loop import load as load_program
@@ -167,9 +167,15 @@ def add_explore(commands: Any) -> None:
     explorer = commands.add_parser("explore", help=text)
     text = "file and function, which returns a generator or a coroutine, or a pair of it and a function that checks it"
     _ = explorer.add_argument("target", metavar="FILE[:FUNCTION]", help=text)
-    _ = explorer.add_argument("--runs", type=positive, default=RUNS, metavar="N", help="default: %(default)s")
+    text = "default: 1000 of the portfolio, 20000 of an exhaustive exploration"
+    _ = explorer.add_argument("--runs", type=positive, metavar="N", help=text)
     _ = explorer.add_argument("--seed", type=int, default=0, metavar="N", help="of the choices; default: %(default)s")
     _ = explorer.add_argument("--schedule", metavar="TEXT", help='run this one alone, such as "rr 12:0.2"')
+    _ = explorer.add_argument("--exhaustive", action="store_true", help="run all schedules that differ")
+    text = "keep the state of an exhaustive exploration in a file, and go on there the next time"
+    _ = explorer.add_argument("--checkpoint", metavar="FILE", help=text)
+    text = "search a small program in three ways, and compare what they have found: is what tasks share seen?"
+    _ = explorer.add_argument("--check-reduction", action="store_true", help=text)
     explorer.set_defaults(command=explore_file)
 
 
@@ -261,14 +267,36 @@ def explore_file(options: argparse.Namespace) -> None:
         fail(f"{file} has no function {name!r}")
     try:
         with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):  # of a thousand runs
-            result = explore(program, runs=options.runs, seed=options.seed, schedule=options.schedule)  # pyright: ignore[reportArgumentType]
+            result = explored(program, options)
             text = str(result)
-    except BadSchedule as error:
+    except (BadSchedule, BadCheckpoint, SyscallError) as error:
         fail(str(error))
+    except OSError as error:
+        if options.checkpoint is None or error.filename != options.checkpoint:
+            raise
+        fail(f"{error.filename}: {error.strerror}")
     print(text)
+    if isinstance(result, Reduction):
+        sys.exit(0 if result.agrees else 1)
     if result.schedule is not None:
         print(f"\nA test that runs this schedule:\n\n{result.regression(name)}", end="")
         sys.exit(1)
+
+
+def explored(program: Callable[[], Any], options: argparse.Namespace) -> Exploration | Reduction:
+    """Explore a program as the options say."""
+    if options.check_reduction:
+        return check_reduction(program, **({} if options.runs is None else {"runs": options.runs}))
+    if options.checkpoint is not None and not options.exhaustive:
+        fail("--checkpoint needs --exhaustive")
+    return explore(
+        program,
+        runs=options.runs,
+        seed=options.seed,
+        schedule=options.schedule,
+        exhaustive=options.exhaustive,
+        checkpoint=options.checkpoint,
+    )
 
 
 def load_main(target: str, args: Sequence[str]) -> tuple[str, Any]:

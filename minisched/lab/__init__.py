@@ -6,6 +6,9 @@ deadlock. `debug` warns of generators and syscalls that are created and never ru
 are never entered and of handlers that change their call (`Handling`). `slow_turns` logs turns that hold up the run
 (`SlowTurns`). `run(debug=True)` installs these three.
 
+`record` and `replay` run a program again with the answers of its world; `faults` changes these answers; `explore` runs
+a program in other orders of turns.
+
 Each instrument is a `Watcher` or is called by one; `run(main, watch=[...])` installs it.
 
 Invariant, tested: importing a module outside `lab`, `testing` and `cli` does not import this package. The loop imports
@@ -25,7 +28,16 @@ Example:
 """
 
 from .debug import Debug
-from .explore import BadSchedule, Exploration, explore
+from .explore import (
+    BadCheckpoint,
+    BadSchedule,
+    Exploration,
+    Reduction,
+    Shared,
+    check_reduction,
+    explore,
+    together,
+)
 from .faults import Faults, faults_everywhere
 from .handling import Handling
 from .record import Diverged, RecordingEnded, record, replay
@@ -36,6 +48,7 @@ from .timeline import Timeline, coloured, plain
 from .trace import TextTrace
 
 __all__ = [
+    "BadCheckpoint",
     "BadRecording",
     "BadSchedule",
     "Debug",
@@ -44,9 +57,12 @@ __all__ = [
     "Faults",
     "Handling",
     "RecordingEnded",
+    "Reduction",
+    "Shared",
     "SlowTurns",
     "TextTrace",
     "Timeline",
+    "check_reduction",
     "coloured",
     "explore",
     "faults_everywhere",
@@ -55,4 +71,5 @@ __all__ = [
     "record",
     "replay",
     "stack",
+    "together",
 ]

@@ -165,3 +165,8 @@ def cycle(tasks: Iterable[Task], children: dict[Task, list[Task]]) -> list[Task]
                 todo.append((task, True))
                 todo.extend((blocker, False) for blocker in reversed([*blockers(task, children)]))
     return []
+
+
+def path_of(task: Task) -> str:
+    """Return the path of a task as text."""
+    return ".".join(map(str, task.path))

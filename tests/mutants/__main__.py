@@ -172,7 +172,9 @@ TESTS = {
     "lab.trace": ["test_trace.py"],
     "lab.report": ["test_report.py"],
     **{f"lab.{name}": ["test_record.py"] for name in ("record", "tape", "world", "world_sockets")},
-    "lab.explore": ["test_explore.py"],
+    **{f"lab.explore.{name}": ["test_exhaustive.py"] for name in ("exhaustive", "footprints", "tracking")},
+    **{f"lab.explore.{name}": ["test_exhaustive.py"] for name in ("explain", "checkpoint", "together")},
+    **{f"lab.explore.{name}": ["test_explore.py"] for name in ("search", "schedule")},
     "lab.faults": ["test_faults.py"],
     "lab.leftovers": ["test_faults.py", "test_cancel_everywhere.py"],
 }

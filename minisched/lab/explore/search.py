@@ -25,53 +25,44 @@ Not here: faults (`faults`); all schedules, in place of some.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from random import Random
 
-from ..errors import SyscallError
-from ..loop import run
-from ..tasks.clocks import VirtualClock
-from .report import label
-from .timeline import Timeline, plain
+from ...errors import SyscallError
+from .checkpoint import load, save
+from .exhaustive import EXHAUSTIVE_RUNS, Search
+from .explain import lanes, too_late, two_lines
+from .schedule import MAX_TURNS, Aborted, Outcome, Schedule, one_run, round_robin, text_of
+from .tracking import tracked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ..kernel import Task
-    from ..kernel.watcher import Watcher
-    from .leftovers import Made
+    from ...kernel import Task
+    from ..leftovers import Made
+    from .schedule import Choose
 
-    Choose = Callable[[list[Task], int], int]  # the ready tasks and the number of the turn -> an index
+    Expected = tuple[type[BaseException], ...]
 
 RUNS = 1000  # of a portfolio, unless the caller wants others
-MAX_TURNS = 10_000  # of a run: a longer one is aborted
+RESPECT = "Differences are seen in tasks, primitives, deadlines and Shared, and in no other variables."
 CHANGES = 2  # turns at which PCT changes a priority: it finds failures that need three orders of turns
-
-
-class BadSchedule(ValueError):
-    """A schedule that is malformed, or that does not fit the program. The text names the turn.
-
-    Example:
-        >>> from minisched.lab import BadSchedule, explore
-        >>> def main():
-        ...     yield
-        >>> try:
-        ...     explore(main, schedule="rr 7:0.1")
-        ... except BadSchedule as error:
-        ...     print(error)
-        the schedule runs task 0.1 at turn 7, and the program has ended after 2
-    """
 
 
 class Exploration:
     """The result of `explore`.
 
     Attributes:
-        runs: the number of runs, the aborted ones included, and those to shrink a schedule not.
-        aborted: the number of runs that were aborted after MAX_TURNS turns.
+        runs: the number of runs, without those to shrink a schedule.
+        cut_short: the number of these that an exhaustive exploration has ended, since they equal earlier ones.
+        aborted: the number of these that were aborted after MAX_TURNS turns.
         schedule: the schedule that fails, as short as it was found; None if no run has failed.
         error: the exception of that run.
         seed: the seed of the portfolio.
+        exhausted: whether all schedules that differ were run.
+        left: an estimate of how many runs of an exhaustive exploration are left.
 
     Example:
         >>> from minisched.lab import explore
@@ -81,29 +72,42 @@ class Exploration:
         no run of 10 has failed (portfolio of random and PCT, seed 0); this is not a proof
     """
 
-    def __init__(self, program: Callable[[], Made], seed: int) -> None:
+    def __init__(self, program: Callable[[], Made], seed: int, *, exhaustive: bool, expected: Expected) -> None:
         self.program = program
         self.seed = seed
-        self.runs = self.aborted = 0
+        self.exhaustive = exhaustive
+        self.expected = expected
+        self.runs = self.cut_short = self.aborted = self.left = 0
+        self.exhausted = False
         self.schedule: str | None = None
         self.error: BaseException | None = None
 
     def __str__(self) -> str:
         aborted = f", {self.aborted} of them aborted after {MAX_TURNS:,} turns" if self.aborted else ""
-        portfolio = f"portfolio of random and PCT, seed {self.seed}"
+        how = "exhaustive" if self.exhaustive else f"portfolio of random and PCT, seed {self.seed}"
+        if self.schedule is not None:
+            lines = [f"run {self.runs} fails{aborted} ({how}): {type(self.error).__name__}: {self.error}"]
+            lines += [f"schedule: {self.schedule}", *self.reasons(), "", *self.lanes()]
+            return "\n".join(lines)
+        if self.exhausted and not self.aborted:
+            return (
+                f"no schedule fails: all {self.runs - self.cut_short} that differ were run, and {self.cut_short} that "
+                f"equal one of them were cut short. {RESPECT}"
+            )
+        if self.exhaustive:
+            return f"no run of {self.runs} has failed{aborted} ({how}); about {self.left} are left. {RESPECT}"
+        return f"no run of {self.runs} has failed{aborted} ({how}); this is not a proof"
+
+    def reasons(self) -> list[str]:
+        """Return sentences on the failing run: the two lines whose order matters, and when it was too late."""
         if self.schedule is None:
-            return f"no run of {self.runs} has failed{aborted} ({portfolio}); this is not a proof"
-        lines = [f"run {self.runs} fails{aborted} ({portfolio}): {type(self.error).__name__}: {self.error}"]
-        return "\n".join([*lines, f"schedule: {self.schedule}", "", *self.lanes()])
+            return []
+        lines = two_lines(self.program, self.schedule)
+        return [*([] if lines is None else [lines]), too_late(self.program, self.schedule, self.expected)]
 
     def lanes(self) -> list[str]:
         """Return the lines of a timeline of the failing run: a column for each task, a row for each turn."""
-        lines: list[str] = []
-        if self.schedule is not None:
-            timeline = Timeline(lambda number, row: lines.append(plain(number, row)))
-            _ = one_run(self.program, Schedule(self.schedule).choose, watch=[timeline])
-            timeline.finish()
-        return lines
+        return [] if self.schedule is None else lanes(self.program, self.schedule)
 
     def regression(self, name: str = "program") -> str:
         """Return the text of a test for pytest that runs the failing schedule; `name` is that of the program."""
@@ -117,21 +121,30 @@ class Exploration:
 def explore(
     program: Callable[[], Made],
     *,
-    runs: int = RUNS,
+    runs: int | None = None,
     seed: int = 0,
     schedule: str | None = None,
-    expected: tuple[type[BaseException], ...] = (),
+    exhaustive: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    expected: Expected = (),
 ) -> Exploration:
     """Run a program in many schedules, until a run fails; return what was found.
 
     A run fails if it raises an exception, such as Deadlock, or if its `check()` does. All runs are in virtual time.
 
+    An exhaustive exploration runs each schedule that differs from the others in what the tasks see of each other:
+    through primitives, calls, the state of tasks, deadlines, and the attributes of a `Shared`. It sees no other plain
+    variables. It suits programs of two to four tasks; of larger ones, it prints how many runs are left.
+
     Args:
         program: called for each run; returns a fresh generator or coroutine, or a pair of it and a function `check()`,
             which is called after the run and raises if the result is wrong.
-        runs: how many schedules are tried at most.
+        runs: how many schedules are tried at most; by default 1,000 of the portfolio, 20,000 of an exhaustive one.
         seed: of the random choices; the same seed gives the same schedules.
         schedule: run this one only, such as "rr 12:0.2".
+        exhaustive: run all schedules that differ, in place of some.
+        checkpoint: a file in which an exhaustive exploration keeps its state when it comes to `runs`, and with which
+            it goes on at the next call. It is removed at the end.
         expected: exceptions that do not count as a failure.
 
     Returns:
@@ -139,6 +152,9 @@ def explore(
 
     Raises:
         BadSchedule: the schedule is malformed, or does not fit the program.
+        BadCheckpoint: the file is not a checkpoint, or is one of another program.
+        TypeError: a checkpoint without `exhaustive`.
+        OSError: the file cannot be read or written.
         SyscallError: the program is not the same in each run, so that no schedule means anything.
 
     Example:
@@ -163,103 +179,56 @@ def explore(
         >>> type(result.error).__name__, explore(program, schedule=result.schedule).schedule == result.schedule
         ('AssertionError', True)
     """
-    found = Exploration(program, seed)
+    if checkpoint is not None and not exhaustive:
+        raise TypeError("explore: only an exhaustive exploration has a checkpoint")
+    found = Exploration(program, seed, exhaustive=exhaustive, expected=expected)
     if schedule is not None:
         given = Schedule(schedule)
-        outcome = found_by(found, given.choose, expected)
+        outcome = found_by(found, given.choose)
         given.check(outcome)
         if outcome.error is not None:
             found.schedule, found.error = schedule, outcome.error
         return found
-    first = found_by(found, round_robin, expected)
-    outcome, portfolio = first, choosers(seed, first.turns)
-    while outcome.error is None and found.runs < runs:
-        outcome = found_by(found, next(portfolio), expected)
-    if outcome.error is not None:
-        found.schedule, found.error = shrink(program, outcome, expected)
+    failed = all_schedules(found, runs or EXHAUSTIVE_RUNS, checkpoint) if exhaustive else some(found, runs or RUNS)
+    if failed is not None:
+        found.schedule, found.error = shrink(program, failed, expected)
     return found
 
 
-class Outcome:
-    """The outcome of one run: its error, or None; its turns; and its differences from round robin."""
-
-    def __init__(self, error: BaseException | None, queue: ChoosingQueue) -> None:
-        self.error = error
-        self.turns = queue.turns
-        self.differences = queue.differences
-
-    def same_as(self, other: Outcome) -> bool:
-        """Return whether both runs have failed with an exception of the same class."""
-        return type(self.error) is type(other.error)
+def some(found: Exploration, runs: int) -> Outcome | None:
+    """Run the schedules of the portfolio until one fails; return its outcome."""
+    outcome = found_by(found, round_robin)
+    portfolio = choosers(found.seed, outcome.turns)
+    while outcome.error is None and found.runs < runs:
+        outcome = found_by(found, next(portfolio))
+    return None if outcome.error is None else outcome
 
 
-class Aborted(SyscallError):
-    """A run that has taken MAX_TURNS turns."""
+def all_schedules(found: Exploration, runs: int, checkpoint: str | os.PathLike[str] | None) -> Outcome | None:
+    """Run all schedules that differ until one fails; return its outcome."""
+    file = None if checkpoint is None else Path(checkpoint)
+    search = Search() if file is None else load(file, found)
+    stop, outcome, more = found.runs + runs, None, True
+    with tracked():
+        while more and found.runs < stop:
+            outcome = search.run(found.program, found.expected)
+            found.runs += 1
+            if outcome is None:
+                found.cut_short += 1
+            elif isinstance(outcome.error, Aborted):
+                found.aborted += 1
+            elif outcome.error is not None:
+                break
+            outcome, more = None, search.advance()
+    found.exhausted, found.left = not more, search.left(found.runs)
+    if file is not None:
+        save(file, search, found) if more and outcome is None else file.unlink(missing_ok=True)
+    return outcome
 
 
-class ChoosingQueue:
-    """A ready queue in which a function chooses the task of each turn; tasks are in the order of their arrival."""
-
-    def __init__(self, choose: Choose) -> None:
-        self.choose = choose
-        self.tasks: list[Task] = []
-        self.turns = 0
-        self.differences: list[tuple[int, str]] = []  # turns in which the first task did not run, and the one that did
-
-    def append(self, task: Task) -> None:
-        """Add a task that has become ready."""
-        self.tasks.append(task)
-
-    def popleft(self) -> Task:
-        """Return the task that runs next."""
-        self.turns += 1
-        if self.turns > MAX_TURNS:
-            kernel = self.tasks[0].kernel
-            kernel.fault = kernel.fault or Aborted(f"more than {MAX_TURNS:,} turns")
-        index = self.choose(self.tasks, self.turns)
-        task = self.tasks.pop(index)
-        if index:
-            self.differences.append((self.turns, path_of(task)))
-        return task
-
-    def __len__(self) -> int:
-        return len(self.tasks)
-
-    def __iter__(self) -> Iterator[Task]:
-        return iter(self.tasks)
-
-
-def path_of(task: Task) -> str:
-    """Return the path of a task as text."""
-    return ".".join(map(str, task.path))
-
-
-def one_run(
-    program: Callable[[], Made],
-    choose: Choose,
-    expected: tuple[type[BaseException], ...] = (),
-    watch: Sequence[Watcher] = (),
-) -> Outcome:
-    """Run the program once."""
-    made = program()
-    main, check = made if isinstance(made, tuple) else (made, None)
-    queue, error = ChoosingQueue(choose), None
-    try:
-        _ = run(main, ready=queue, clock=VirtualClock(), watch=watch, debug=False)
-        if check is not None:
-            _ = check()
-    except expected:
-        pass
-    except BaseException as failure:
-        if isinstance(failure, (KeyboardInterrupt, SystemExit)):
-            raise
-        error = failure
-    return Outcome(error, queue)
-
-
-def found_by(found: Exploration, choose: Choose, expected: tuple[type[BaseException], ...]) -> Outcome:
+def found_by(found: Exploration, choose: Choose) -> Outcome:
     """Run the program once and count the run. An aborted run has no error."""
-    outcome = one_run(found.program, choose, expected)
+    outcome = one_run(found.program, choose, found.expected)
     found.runs += 1
     if isinstance(outcome.error, Aborted):
         found.aborted += 1
@@ -268,11 +237,6 @@ def found_by(found: Exploration, choose: Choose, expected: tuple[type[BaseExcept
 
 
 # The choices.
-
-
-def round_robin(tasks: list[Task], turn: int) -> int:
-    """Choose the task that has waited longest."""
-    return 0
 
 
 def choosers(seed: int, turns: int) -> Iterator[Choose]:
@@ -315,49 +279,6 @@ class Pct:
         if path not in self.priorities:
             self.priorities[path] = self.random.random()
         return self.priorities[path]
-
-
-class Schedule:
-    """A schedule as text: round robin, except for some turns."""
-
-    def __init__(self, text: str, *, strict: bool = True) -> None:
-        word, *parts = text.split() or [""]
-        if word != "rr":
-            raise BadSchedule(f"a schedule begins with rr, and this is {text!r}")
-        self.differences: dict[int, str] = {}
-        for part in parts:
-            turn, colon, path = part.partition(":")
-            if not (turn.isascii() and turn.isdigit() and colon and path):
-                raise BadSchedule(f"{part!r} in the schedule is not of the form TURN:PATH, such as 12:0.2")
-            self.differences[int(turn)] = path
-        self.strict = strict  # a task that is not ready at its turn is an error; otherwise the turn is round robin's
-        self.problem: BadSchedule | None = None
-
-    def choose(self, tasks: list[Task], turn: int) -> int:
-        """Choose the task that the schedule names."""
-        wanted = self.differences.get(turn)
-        for index, task in enumerate(tasks if wanted is not None else ()):
-            if path_of(task) == wanted:
-                return index
-        if wanted is not None and self.strict and self.problem is None:
-            ready = ", ".join(map(label, tasks))
-            self.problem = BadSchedule(f"the schedule runs task {wanted} at turn {turn}, and ready are {ready}")
-        return 0
-
-    def check(self, outcome: Outcome) -> None:
-        """Raise BadSchedule if the schedule does not fit the run."""
-        if self.problem is not None:
-            raise self.problem
-        for turn, path in self.differences.items():
-            if turn > outcome.turns:
-                raise BadSchedule(
-                    f"the schedule runs task {path} at turn {turn}, and the program has ended after {outcome.turns}"
-                )
-
-
-def text_of(differences: Sequence[tuple[int, str]]) -> str:
-    """Return a schedule as text."""
-    return " ".join(["rr", *(f"{turn}:{path}" for turn, path in differences)])
 
 
 # Shrinking.
