@@ -6,8 +6,8 @@ deadlock. `debug` warns of generators and syscalls that are created and never ru
 are never entered and of handlers that change their call (`Handling`). `slow_turns` logs turns that hold up the run
 (`SlowTurns`). `run(debug=True)` installs these three.
 
-`record` and `replay` run a program again with the answers of its world; `faults` changes these answers; `explore` runs
-a program in other orders of turns.
+`record` and `replay` run a program again with the answers of its world; `faults` changes these answers; `simnet` is a
+network in memory; `explore` runs a program in other orders of turns.
 
 Each instrument is a `Watcher` or is called by one; `run(main, watch=[...])` installs it.
 
@@ -42,6 +42,7 @@ from .faults import Faults, faults_everywhere
 from .handling import Handling
 from .record import Diverged, RecordingEnded, record, replay
 from .report import label, stack
+from .simnet import SimNet
 from .slow_turns import SlowTurns
 from .tape import BadRecording
 from .timeline import Timeline, coloured, plain
@@ -59,6 +60,7 @@ __all__ = [
     "RecordingEnded",
     "Reduction",
     "Shared",
+    "SimNet",
     "SlowTurns",
     "TextTrace",
     "Timeline",

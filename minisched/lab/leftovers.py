@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from ..kernel import Kernel, Task
 
     Program = Generator[Any, Any, object] | Coroutine[Any, Any, object]
-    Made = Program | tuple[Program, Callable[[], object]]
+    Check = Callable[[], object] | None
+    Made = Program | tuple[Program, Check] | tuple[Program, Check, dict[type[Any], Callable[[Kernel], Any]]]
 
 GRACE_SECONDS = 1.0  # for a thread or a child process to end
 POLL_SECONDS = 0.005  # between two snapshots during the grace: short beside it
@@ -52,8 +53,8 @@ class Trial(Watcher):
 
     def run_once(self, **options: Any) -> None:
         """Run the program with these options of `run`; raise AssertionError if anything is wrong."""
-        made = self.make()
-        program, check = made if isinstance(made, tuple) else (made, None)
+        program, check, services = parts(self.make())
+        options["services"] = {**services, **options.get("services", {})}
         try:
             try:
                 _ = run(program, **options)
@@ -69,6 +70,13 @@ class Trial(Watcher):
 
     def check(self) -> None:
         """Check what a subclass promises besides; by default, nothing."""
+
+
+def parts(made: Made) -> tuple[Any, Check, dict[Any, Any]]:
+    """Return the parts of what a program has made: main, a check or None, and the services of the run."""
+    given: tuple[Any, ...] = made if isinstance(made, tuple) else (made,)
+    main, check, services, *_ = *given, None, None
+    return main, check, services or {}
 
 
 class Resources:

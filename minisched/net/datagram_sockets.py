@@ -68,8 +68,10 @@ class DatagramSocket(Socket):
         return receive(self, size)[0]
 
 
-def receive(sock: socket.socket, size: int) -> tuple[bytes, Any]:
+def receive(sock: Any, size: int) -> tuple[bytes, Any]:
     """Return the next datagram and its sender; raise BlockingIOError if there is none, and DatagramTruncated."""
+    if not isinstance(sock, socket.socket):  # of another network
+        return sock.try_receive(size)
     try:
         data, address = methods_of(sock, os.O_RDONLY).recvfrom(sock, size + 1, DONTWAIT)
     except BlockingIOError:
@@ -81,8 +83,10 @@ def receive(sock: socket.socket, size: int) -> tuple[bytes, Any]:
     return data, address
 
 
-def send(sock: socket.socket, data: Bytes, address: Any) -> int:
+def send(sock: Any, data: Bytes, address: Any) -> int:
     """Send a datagram to an address, or to the peer; raise BlockingIOError if there is no room for it."""
+    if not isinstance(sock, socket.socket):  # of another network
+        return sock.try_send(data, address)
     try:
         if address is None:
             return methods_of(sock, os.O_WRONLY).send(sock, data, DONTWAIT)
@@ -131,8 +135,12 @@ def methods_of(sock: socket.socket, access: int) -> type[socket.socket]:
 
 
 def for_datagrams(file: Any, call: str, instead: str) -> socket.socket:
-    """Return the socket; raise TypeError for any other object, and for a stream socket."""
-    if isinstance(file, DatagramSocket):
+    """Return the socket; raise TypeError for any other object, and for a stream socket.
+
+    A socket of another network (`Network.open_datagram`) has the methods `try_receive(size)`, which returns a datagram
+    and its sender, and `try_send(data, address)`, which returns the length of the data. Both raise BlockingIOError.
+    """
+    if isinstance(file, DatagramSocket) or hasattr(file, "try_receive"):
         return file
     if not isinstance(file, socket.socket):
         raise TypeError(f"{call} takes a socket, such as `yield OpenDatagram(...)` returns, not {file!r}")

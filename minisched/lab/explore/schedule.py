@@ -21,6 +21,7 @@ from ...errors import SyscallError
 from ...loop import run
 from ...tasks.clocks import VirtualClock
 from ...tasks.timers import Timers
+from ..leftovers import parts
 from ..report import label, path_of
 from .tracking import TrackedTimers, noting
 
@@ -117,10 +118,10 @@ def one_run(
 ) -> Outcome:
     """Run the program once, and note its footprints, if they are wanted."""
     queue, error = ChoosingQueue(choose), None
-    services: dict[Any, Any] = {Timers: partial(Timers if footprints is None else TrackedTimers, clock=VirtualClock())}
+    timers = partial(Timers if footprints is None else TrackedTimers, clock=VirtualClock())
     with noting(footprints) as watchers:
-        made = program()
-        main, check = made if isinstance(made, tuple) else (made, None)
+        main, check, given = parts(program())
+        services: dict[Any, Any] = {**given, Timers: timers}
         try:
             _ = run(main, ready=queue, services=services, watch=[*watchers, *watch], debug=False)
             if check is not None:

@@ -137,8 +137,9 @@ def explore(
     variables. It suits programs of two to four tasks; of larger ones, it prints how many runs are left.
 
     Args:
-        program: called for each run; returns a fresh generator or coroutine, or a pair of it and a function `check()`,
-            which is called after the run and raises if the result is wrong.
+        program: called for each run; returns a fresh generator or coroutine; or a pair of it and a function `check()`,
+            which is called after the run and raises if the result is wrong, or None; or these and the services of the
+            run, such as those of a `SimNet`.
         runs: how many schedules are tried at most; by default 1,000 of the portfolio, 20,000 of an exhaustive one.
         seed: of the random choices; the same seed gives the same schedules.
         schedule: run this one only, such as "rr 12:0.2".
