@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
 import time
 
 import pytest
-from programs import finished, started
+from programs import ROOT, finished, started
+
+DEMOS = ROOT / "demos"
 
 pytestmark = pytest.mark.slow  # each test runs a program
 
@@ -218,6 +221,23 @@ def test_explore_runs_all_orders_and_goes_on_at_a_checkpoint(folder):
     assert (compared.returncode, compared.stderr) == (0, "") and compared.stdout.endswith("the traces agree\n")
     endless = run(folder, "explore", "--check-reduction", "--runs", "2", "wrong.py")
     assert endless.returncode == 1 and endless.stdout.endswith("not compared: a search did not end\n")
+
+
+@pytest.mark.slow
+def test_a_mistake_in_the_chat_is_found_on_a_simulated_network_and_fails_again(folder):
+    right = run(folder, "explore", "--runs", "100", str(DEMOS / "explore_chat.py"))
+    assert (right.returncode, right.stderr) == (0, "") and right.stdout.startswith("no run of 100 has failed")
+    for name in ("explore_chat", "chat", "chat_names", "console", "echo_server", "self_signed"):
+        shutil.copy(DEMOS / f"{name}.py", folder)
+    chat = (folder / "chat.py").read_text()
+    line = "                self.people[name] = person\n"
+    assert chat.count(line) == 1
+    (folder / "chat.py").write_text(chat.replace(line, f"                yield\n{line}"))
+    found = run(folder, "explore", "explore_chat.py")
+    assert (found.returncode, found.stderr) == (1, "") and "AssertionError: 2 people are called ada\n" in found.stdout
+    (schedule,) = [text for text in found.stdout.splitlines() if text.startswith("schedule: ")]
+    again = run(folder, "explore", "--schedule", schedule.removeprefix("schedule: "), "explore_chat.py")
+    assert again.returncode == 1 and "run 1 fails" in again.stdout
 
 
 @pytest.mark.parametrize(

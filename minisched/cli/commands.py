@@ -20,7 +20,7 @@ import shlex
 import shutil
 import sys
 import traceback
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -266,8 +266,8 @@ def explore_file(options: argparse.Namespace) -> None:
     if not callable(program):
         fail(f"{file} has no function {name!r}")
     try:
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):  # of a thousand runs
-            result = explored(program, options)
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            result = explored(program, options)  # a thousand runs, with the output and the log of each
             text = str(result)
     except (BadSchedule, BadCheckpoint, SyscallError) as error:
         fail(str(error))

@@ -225,11 +225,14 @@ def running_at(frame: FrameType) -> Place | None:
         code = caller.f_code
         if code is Kernel.turns.__code__:
             break
-        name = code.co_filename
-        library = name.startswith(STANDARD_LIBRARY) and "-packages" not in name
-        if not library and not name.startswith((PACKAGE, "<frozen ")):
-            return name, caller.f_lineno, code.co_qualname
+        if not is_library(code.co_filename):
+            return code.co_filename, caller.f_lineno, code.co_qualname
     return None
+
+
+def is_library(file: str) -> bool:
+    """Return whether a file is not the program's: one of this package or of the standard library."""
+    return file.startswith((PACKAGE, "<frozen ")) or (file.startswith(STANDARD_LIBRARY) and "-packages" not in file)
 
 
 def yielded_at(task: Task) -> Place:

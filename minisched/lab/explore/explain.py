@@ -4,7 +4,7 @@ Theory of operation. The run is repeated, which costs nothing but time: a schedu
 
 *The two lines.* At the last difference from round robin, some task has run in place of another one. Of the turns until
 the other one had its next turn, the first that conflicts with that turn is shown (`footprints`). If there is none, the
-last two turns in conflict are shown.
+last two turns in conflict are shown, if possible two that both write.
 
 *Too late.* From which turn on does each order of the rest fail? A prefix of the schedule is followed by random orders,
 SAMPLES times. If all of them fail after a prefix, they do so after a longer one, too: so the turn is found by
@@ -19,7 +19,7 @@ from random import Random
 
 from ..report import path_of
 from ..timeline import Timeline, plain
-from .footprints import Footprints
+from .footprints import WRITE, Footprints
 from .schedule import Schedule, one_run
 from .tracking import tracked
 
@@ -72,19 +72,25 @@ def two_lines(program: Callable[[], Made], schedule: str) -> str | None:
             later = next((turn for turn in turns[number + 1 :] if chosen.turns[turn][1] == ready[0]), None)
             if later is not None and (sentence := between(chosen, footprints, turns[number:later], later)) is not None:
                 return sentence
-    for later in reversed(turns):  # round robin fails, or a task that was passed over has no further turn
-        if (sentence := between(chosen, footprints, reversed(turns[:later]), later)) is not None:
-            return sentence
+    for writes in (True, False):  # round robin fails, or a task that was passed over has no further turn
+        for later in reversed(turns):
+            if (sentence := between(chosen, footprints, reversed(turns[:later]), later, writes=writes)) is not None:
+                return sentence
     return None
 
 
-def between(chosen: Chosen, footprints: Footprints, turns: Iterable[int], later: int) -> str | None:
-    """Return the sentence for the first of some turns of other tasks that conflicts with a later turn."""
+def between(
+    chosen: Chosen, footprints: Footprints, turns: Iterable[int], later: int, *, writes: bool = False
+) -> str | None:
+    """Return the sentence for the first of some turns of other tasks that conflicts with a later turn.
+
+    `writes`: only if both of them write.
+    """
     task = chosen.turns[later][1]
     for earlier in turns:
         if chosen.turns[earlier][1] == task:
             continue
-        for name in names_in_conflict(footprints.steps[earlier], footprints.steps[later]):
+        for name in names_in_conflict(footprints.steps[earlier], footprints.steps[later], writes):
             first, second = (footprints.places.get((turn, name)) for turn in (earlier, later))
             if first is not None and second is not None:
                 return (
@@ -94,9 +100,15 @@ def between(chosen: Chosen, footprints: Footprints, turns: Iterable[int], later:
     return None
 
 
-def names_in_conflict(events: list[Event], others: list[Event]) -> list[str]:
+def names_in_conflict(events: list[Event], others: list[Event], writes: bool) -> list[str]:
     """Return the names for which the order of two turns matters, without those of tasks and deadlines."""
-    names = {name for event in events for other in others for name in event.clashes(other)}
+    names = {
+        name
+        for event in events
+        for other in others
+        for name in event.clashes(other)
+        if not writes or event.footprint[name] == other.footprint[name] == WRITE
+    }
     return sorted(name for name in names if not name.startswith(("task ", "children of ", "time ")))
 
 

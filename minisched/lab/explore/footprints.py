@@ -44,6 +44,7 @@ from ...kernel.tree import DONE, ENDING
 from ...kernel.watcher import Watcher
 from ...tasks.tasks import JoinAll
 from ..report import path_of, stack
+from ..slow_turns import is_library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Footprints(Watcher):
         if frame is not None:
             return frame.f_code.co_filename, frame.f_lineno
         task = None if self.kernel is None else self.kernel.current
-        places = [] if task is None else [place for place in stack(task) if not place[0].startswith(PACKAGE)]
+        places = [] if task is None else [place for place in stack(task) if not is_library(place[0])]
         return (places[-1][0], places[-1][1]) if places else None
 
     # Events of the run.
@@ -325,7 +326,7 @@ def in_package(frame: FrameType) -> bool:
 def program_frame(frame: FrameType | None) -> FrameType | None:
     """Return the innermost frame of the program in the turn that `frame` is in; None in a handler of the package."""
     while frame is not None and frame.f_code is not Kernel.turns.__code__:
-        if not in_package(frame):
+        if not is_library(frame.f_code.co_filename):
             return frame
         frame = frame.f_back
     return None

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 LATENCY_SECONDS = 0.001, 0.05  # the default of `latency`: as within a continent
 BUFFER_BYTES = 65536  # the default of `buffer_bytes`: those that a receiver keeps before it has read them
 FIRST_FREE_PORT = 49152  # of those that the network chooses, as IANA has them
-LAST_PORT = 65535
+LAST_PORT = 65535  # a port is a number of 16 bits
 HOSTS = 65534  # addresses in 10.0.0.0/16
 MAX_PACKETS = 10_000  # that are kept for `lines`
 HERE = "127.0.0.1"  # the host of a task outside of any `at` block
