@@ -21,8 +21,11 @@ from minisched import (
     gather,
 )
 from minisched.lab import BadSchedule, explore
+from minisched.lab.explore.footprints import Event as Touches
+from minisched.lab.explore.footprints import Footprints
+from minisched.lab.explore.portfolio import Pct, Pos, predicted
 from minisched.lab.explore.schedule import MAX_TURNS, Schedule, one_run, round_robin
-from minisched.lab.explore.search import Pct
+from minisched.lab.explore.tracking import tracked
 
 BUGS = [lost_update, two_locks, three_philosophers, check_of_a_queue, item_lost_at_a_cancellation, lost_notification]
 
@@ -71,7 +74,7 @@ def test_the_same_seed_finds_the_same_schedule():
 def test_an_exploration_says_what_it_has_found():
     result = explore(make(two_locks, False))
     text = str(result)
-    assert text.startswith(f"run {result.runs} fails (portfolio of random and PCT, seed 0): Deadlock: ")
+    assert text.startswith(f"run {result.runs} fails (portfolio of random, PCT and POS, seed 0): Deadlock: ")
     assert f"\nschedule: {result.schedule}\n" in text and "0.0" in text and "Lock first" in text
     assert isinstance(result.error, Deadlock)
     assert str(explore(make(two_locks, True), runs=7)).startswith("no run of 7 has failed (")
@@ -110,6 +113,27 @@ def test_pct_runs_the_task_with_the_highest_priority_until_it_lowers_it():
     pct.changes = {2, 4}
     chosen = [pct(tasks, turn) for turn in range(1, 6)]
     assert chosen[0] == chosen[1] and chosen[2] == chosen[3] and len({*chosen}) == 3, chosen
+
+
+def test_pos_keeps_the_order_of_turns_without_a_conflict():
+    """Partial-order sampling: a new priority for the turns in conflict with the one that runs, and for no others."""
+    tasks = [SimpleNamespace(path=(0, number)) for number in range(3)]
+    prediction = {("task 0.0", 0): [Touches({"lock": "write"})], ("task 0.1", 0): [Touches({"lock": "write"})]}
+    pos = Pos(Random(4), prediction)
+    pos.priorities = {("task 0.0", 0): 1.0, ("task 0.1", 0): 0.9, ("task 0.2", 0): 0.8}
+    assert pos(tasks, 1) == 0
+    assert pos.priorities == {("task 0.0", 0): 1.0, ("task 0.2", 0): 0.8}
+    assert pos(tasks[2:], 2) == 0 and pos.turns == {"task 0.0": 1, "task 0.2": 1}
+
+
+def test_the_prediction_has_the_turns_of_round_robin():
+    footprints = Footprints()
+    with tracked():
+        one_run(make(check_of_a_queue, True), round_robin, footprints=footprints)
+    prediction = predicted(footprints)
+    assert {name for name, _ in prediction} == {"task 0", "task 0.0", "task 0.1"}
+    assert sum(map(len, footprints.steps)) == sum(map(len, prediction.values()))
+    assert "Queue 1" in prediction["task 0.0", 0][0].footprint
 
 
 # Other programs.

@@ -184,7 +184,9 @@ def test_explore_shows_the_run_that_fails_and_its_schedule_fails_again(folder):
     assert again.returncode == 1 and "run 1 fails" in again.stdout
     (folder / "bug.py").write_text(BUG.replace("both(second, first, 4)", "both(first, second, 4)"))
     fixed = run(folder, "explore", "--runs", "50", "--seed", "3", "bug.py")
-    assert fixed.returncode == 0 and "no run of 50 has failed (portfolio of random and PCT, seed 3)" in fixed.stdout
+    assert (
+        fixed.returncode == 0 and "no run of 50 has failed (portfolio of random, PCT and POS, seed 3)" in fixed.stdout
+    )
 
 
 ALL_ORDERS = """

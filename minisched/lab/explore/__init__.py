@@ -5,6 +5,7 @@ Theory of operation. Round robin is one order of turns. A program that is right 
 | file | content |
 |---|---|
 | `search` | `explore`: a portfolio of random orders, or all that differ; `Exploration`; the shrinking of a schedule |
+| `portfolio` | random orders in three ways: random, PCT and POS |
 | `schedule` | one run in a given schedule, and a schedule as text: "rr 12:0.2" |
 | `exhaustive` | a depth-first search with partial-order reduction; `check_reduction` |
 | `footprints` | the touches of each turn, and which turns conflict |

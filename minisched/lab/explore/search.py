@@ -2,45 +2,37 @@
 
 Theory of operation. Round robin is one schedule. A program that is right needs no particular one: whichever ready task
 runs next, it gives its result. `explore` runs a program in virtual time with a ready queue that chooses
-(`run(ready=)`), until a run fails. The first run is round robin. The others are a portfolio, in turn: a *random*
-choice at each turn, and *PCT* (probabilistic concurrency testing: Burckhardt and others, ASPLOS 2010). PCT gives each
-task a random priority, always runs the ready task with the highest one, and lowers that of the running task at some
-random turns. It finds a failure that needs d orders of turns, among n tasks and k turns, in one of n * k ** (d - 1)
-runs on average, or sooner. Each finds failures that the other seldom finds.
+(`run(ready=)`), until a run fails. The first run is round robin. The others are those of a portfolio (`portfolio`), or
+all that differ (`exhaustive`).
 
-A schedule is written as its differences from round robin: `rr 12:0.2` runs task 0.2 at turn 12, in place of the first
-of the ready queue. A schedule that fails is run again, to see that it fails in the same way. Then it is shrunk by
-delta debugging (Zeller and Hildebrandt, 2002): differences are left out, as many as possible, as long as the run still
-fails.
+A schedule that fails is run again, to see that it fails in the same way. Then it is shrunk by delta debugging (Zeller
+and Hildebrandt, 2002): differences from round robin are left out, as many as possible, as long as the run still fails.
 
 Invariants:
 1. The same schedule gives the same run; a program that depends on something else is reported as such.
 2. A run of MAX_TURNS turns is aborted, and counted as such: it is neither a failure nor a success.
 
-Decision: a difference names the turn and the path of the task. Because: it is short, and a person can read it.
-Rejected: the random seed alone, which means nothing without this version of the portfolio; a list of all choices.
-
-Not here: faults (`faults`); all schedules, in place of some.
+Not here: a schedule as text (`schedule`); faults (`lab/faults`).
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from random import Random
 
 from ...errors import SyscallError
 from .checkpoint import load, save
 from .exhaustive import EXHAUSTIVE_RUNS, Search
 from .explain import lanes, too_late, two_lines
+from .footprints import Footprints
+from .portfolio import choosers, predicted
 from .schedule import MAX_TURNS, Aborted, Outcome, Schedule, one_run, round_robin, text_of
 from .tracking import tracked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from ...kernel import Task
     from ..leftovers import Made
     from .schedule import Choose
 
@@ -48,7 +40,6 @@ if TYPE_CHECKING:
 
 RUNS = 1000  # of a portfolio, unless the caller wants others
 RESPECT = "Differences are seen in tasks, primitives, deadlines and Shared, and in no other variables."
-CHANGES = 2  # turns at which PCT changes a priority: it finds failures that need three orders of turns
 
 
 class Exploration:
@@ -69,7 +60,7 @@ class Exploration:
         >>> def main():
         ...     yield
         >>> print(explore(main, runs=10))
-        no run of 10 has failed (portfolio of random and PCT, seed 0); this is not a proof
+        no run of 10 has failed (portfolio of random, PCT and POS, seed 0); this is not a proof
     """
 
     def __init__(self, program: Callable[[], Made], seed: int, *, exhaustive: bool, expected: Expected) -> None:
@@ -84,7 +75,7 @@ class Exploration:
 
     def __str__(self) -> str:
         aborted = f", {self.aborted} of them aborted after {MAX_TURNS:,} turns" if self.aborted else ""
-        how = "exhaustive" if self.exhaustive else f"portfolio of random and PCT, seed {self.seed}"
+        how = "exhaustive" if self.exhaustive else f"portfolio of random, PCT and POS, seed {self.seed}"
         if self.schedule is not None:
             lines = [f"run {self.runs} fails{aborted} ({how}): {type(self.error).__name__}: {self.error}"]
             lines += [f"schedule: {self.schedule}", *self.reasons(), "", *self.lanes()]
@@ -198,8 +189,10 @@ def explore(
 
 def some(found: Exploration, runs: int) -> Outcome | None:
     """Run the schedules of the portfolio until one fails; return its outcome."""
-    outcome = found_by(found, round_robin)
-    portfolio = choosers(found.seed, outcome.turns)
+    footprints = Footprints()
+    with tracked():
+        outcome = found_by(found, round_robin, footprints)
+    portfolio = choosers(found.seed, outcome.turns, predicted(footprints))
     while outcome.error is None and found.runs < runs:
         outcome = found_by(found, next(portfolio))
     return None if outcome.error is None else outcome
@@ -227,59 +220,14 @@ def all_schedules(found: Exploration, runs: int, checkpoint: str | os.PathLike[s
     return outcome
 
 
-def found_by(found: Exploration, choose: Choose) -> Outcome:
+def found_by(found: Exploration, choose: Choose, footprints: Footprints | None = None) -> Outcome:
     """Run the program once and count the run. An aborted run has no error."""
-    outcome = one_run(found.program, choose, found.expected)
+    outcome = one_run(found.program, choose, found.expected, footprints=footprints)
     found.runs += 1
     if isinstance(outcome.error, Aborted):
         found.aborted += 1
         outcome.error = None
     return outcome
-
-
-# The choices.
-
-
-def choosers(seed: int, turns: int) -> Iterator[Choose]:
-    """Yield the choices of the portfolio, one for each run: random and PCT in turn."""
-    random = Random(seed)
-    while True:
-        yield RandomChoice(Random(random.random()))
-        yield Pct(Random(random.random()), turns)
-
-
-class RandomChoice:
-    """Choose any ready task."""
-
-    def __init__(self, random: Random) -> None:
-        self.random = random
-
-    def __call__(self, tasks: list[Task], turn: int) -> int:
-        return self.random.randrange(len(tasks))
-
-
-class Pct:
-    """Choose the ready task with the highest priority; at some turns, the chosen task gets the lowest one."""
-
-    def __init__(self, random: Random, turns: int) -> None:
-        self.random = random
-        self.priorities: dict[tuple[int, ...], float] = {}
-        self.changes = {random.randint(1, max(turns, 1)) for _ in range(CHANGES)}
-        self.lowest = 0.0
-
-    def __call__(self, tasks: list[Task], turn: int) -> int:
-        priorities = [self._priority(task) for task in tasks]
-        index = priorities.index(max(priorities))
-        if turn in self.changes:
-            self.lowest -= 1.0
-            self.priorities[tasks[index].path] = self.lowest
-        return index
-
-    def _priority(self, task: Task) -> float:
-        path = task.path
-        if path not in self.priorities:
-            self.priorities[path] = self.random.random()
-        return self.priorities[path]
 
 
 # Shrinking.
