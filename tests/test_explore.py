@@ -178,6 +178,30 @@ def test_a_program_that_is_not_the_same_in_each_run_is_reported():
         explore(main)
 
 
+@pytest.mark.parametrize("exhaustive", [False, True])
+def test_each_schedule_can_be_run_twice(exhaustive):
+    numbers = itertools.count()
+
+    def main():
+        for _ in range(next(numbers) % 2):  # one turn more each second time
+            yield
+        yield
+
+    assert explore(make(lost_update, True), runs=20, twice=True, exhaustive=exhaustive).schedule is None
+    if not exhaustive:
+        with pytest.raises(SyscallError, match=r"schedule rr has taken 2 turns and returned, and then 3 turns and"):
+            explore(lambda: main(), runs=9, twice=True)
+        return
+
+    def other():
+        yield
+        if next(numbers):
+            raise KeyError("the second time")
+
+    with pytest.raises(SyscallError, match=r"and returned, and then 2 turns and raised KeyError"):
+        explore(lambda: other(), twice=True, exhaustive=True)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_exit_ends_the_exploration(error):
     def main():

@@ -174,6 +174,7 @@ def add_explore(commands: Any) -> None:
     _ = explorer.add_argument("--exhaustive", action="store_true", help="run all schedules that differ")
     text = "keep the state of an exhaustive exploration in a file, and go on there the next time"
     _ = explorer.add_argument("--checkpoint", metavar="FILE", help=text)
+    _ = explorer.add_argument("--twice", action="store_true", help="run each schedule a second time, and compare")
     text = "search a small program in three ways, and compare what they have found: is what tasks share seen?"
     _ = explorer.add_argument("--check-reduction", action="store_true", help=text)
     explorer.set_defaults(command=explore_file)
@@ -296,6 +297,7 @@ def explored(program: Callable[[], Any], options: argparse.Namespace) -> Explora
         schedule=options.schedule,
         exhaustive=options.exhaustive,
         checkpoint=options.checkpoint,
+        twice=options.twice,
     )
 
 

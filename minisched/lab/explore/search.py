@@ -63,10 +63,13 @@ class Exploration:
         no run of 10 has failed (portfolio of random, PCT and POS, seed 0); this is not a proof
     """
 
-    def __init__(self, program: Callable[[], Made], seed: int, *, exhaustive: bool, expected: Expected) -> None:
+    def __init__(
+        self, program: Callable[[], Made], seed: int, *, exhaustive: bool, twice: bool, expected: Expected
+    ) -> None:
         self.program = program
         self.seed = seed
         self.exhaustive = exhaustive
+        self.twice = twice
         self.expected = expected
         self.runs = self.cut_short = self.aborted = self.left = 0
         self.exhausted = False
@@ -117,6 +120,7 @@ def explore(
     schedule: str | None = None,
     exhaustive: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
+    twice: bool = False,
     expected: Expected = (),
 ) -> Exploration:
     """Run a program in many schedules, until a run fails; return what was found.
@@ -137,6 +141,7 @@ def explore(
         exhaustive: run all schedules that differ, in place of some.
         checkpoint: a file in which an exhaustive exploration keeps its state when it comes to `runs`, and with which
             it goes on at the next call. It is removed at the end.
+        twice: run each schedule a second time, and compare: a program that depends on anything else is refused.
         expected: exceptions that do not count as a failure.
 
     Returns:
@@ -173,7 +178,7 @@ def explore(
     """
     if checkpoint is not None and not exhaustive:
         raise TypeError("explore: only an exhaustive exploration has a checkpoint")
-    found = Exploration(program, seed, exhaustive=exhaustive, expected=expected)
+    found = Exploration(program, seed, exhaustive=exhaustive, twice=twice, expected=expected)
     if schedule is not None:
         given = Schedule(schedule)
         outcome = found_by(found, given.choose)
@@ -206,6 +211,7 @@ def all_schedules(found: Exploration, runs: int, checkpoint: str | os.PathLike[s
     with tracked():
         while more and found.runs < stop:
             outcome = search.run(found.program, found.expected)
+            run_again(found, outcome)
             found.runs += 1
             if outcome is None:
                 found.cut_short += 1
@@ -223,11 +229,30 @@ def all_schedules(found: Exploration, runs: int, checkpoint: str | os.PathLike[s
 def found_by(found: Exploration, choose: Choose, footprints: Footprints | None = None) -> Outcome:
     """Run the program once and count the run. An aborted run has no error."""
     outcome = one_run(found.program, choose, found.expected, footprints=footprints)
+    run_again(found, outcome)
     found.runs += 1
     if isinstance(outcome.error, Aborted):
         found.aborted += 1
         outcome.error = None
     return outcome
+
+
+def run_again(found: Exploration, outcome: Outcome | None) -> None:
+    """Run a schedule a second time, if that is wanted; raise SyscallError if it is another run."""
+    if found.twice and outcome is not None:
+        schedule = text_of(outcome.differences)
+        again = one_run(found.program, Schedule(schedule, strict=False).choose, found.expected)
+        if not again.same_as(outcome) or (again.differences, again.turns) != (outcome.differences, outcome.turns):
+            raise SyscallError(
+                f"the program is not the same in each run: schedule {schedule} has taken {outcome.turns} turns and "
+                f"{ended(outcome)}, and then {again.turns} turns and {ended(again)}. Does it depend on the time, a "
+                "random number, or a value of an earlier run?"
+            )
+
+
+def ended(outcome: Outcome) -> str:
+    """Return how a run has ended, for a sentence."""
+    return "returned" if outcome.error is None else f"raised {outcome.error!r}"
 
 
 # Shrinking.
