@@ -6,6 +6,7 @@ import errno
 import math
 import socket
 from functools import partial
+from xml.etree import ElementTree
 
 import pytest
 
@@ -553,11 +554,34 @@ def test_the_packets_are_listed_with_their_times_hosts_and_fates():
     assert lines[3] == "  1.500000  client:49155 -> server:80  connect  lost"
 
 
+def test_the_page_shows_each_packet_and_no_name_breaks_out_of_it():
+    net = SimNet(latency=(0.5, 0.5))
+    hostile = "</title><script>alert(1)</script>"
+
+    def main():
+        with net.at(hostile), (yield Listen(("", 80))) as listener:
+            with net.at("client"), (yield Connect((hostile, 80))) as near, (yield Accept(listener)):
+                yield Write(near, b"hello")
+                net.partition(["client"], [hostile])
+                with (yield MoveOnAfter(0.5)):
+                    yield Connect((hostile, 80))
+
+    run(main(), clock=VirtualClock(), services=net.services())
+    text = net.page()
+    page = ElementTree.fromstring(text.partition("\n")[2].replace('<meta charset="utf-8">', ""))
+    labels = [element.text for element in page.iter("text")]
+    assert labels[:2] == ["client", hostile] and "0.000000  connect" in labels and "1.000000  connect  lost" in labels
+    titles = [element.text for element in page.iter("title")]
+    assert titles[1].endswith(f" -> {hostile}:80  connect  at 0.500000") and len(titles) == 1 + len(net.packets)
+    assert "script" not in {element.tag for element in page.iter()}
+
+
 def test_no_more_packets_are_kept_than_said(monkeypatch):
     monkeypatch.setattr("minisched.lab.simnet.network.MAX_PACKETS", 10)
     net = SimNet()
     run(datagrams(net, 25), clock=VirtualClock(), services=net.services())
     assert len(net.lines()) == 11 and net.lines()[-1] == "and 15 more, which were not kept"
+    assert "<p>And 15 more, which were not kept.</p>" in net.page() and "<h1>10 packets</h1>" in net.page()
     assert MAX_PACKETS == 10_000
 
 

@@ -3,6 +3,7 @@
 | file | content |
 |---|---|
 | `network` | `SimNet`: hosts, latency, loss, partitions, packets; the services of a run on it |
+| `page` | a page that shows the packets |
 | `sockets` | listeners, connections and datagram sockets, which are file-likes |
 
 Invariants:

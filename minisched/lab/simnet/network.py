@@ -40,6 +40,7 @@ from ...net.addresses import HostAddress, host_and_port, unix_path, with_address
 from ...net.names import Names
 from ...net.network import Network
 from ...tasks.timers import Timers
+from .page import page
 from .sockets import SimDatagramSocket, SimListener, SimSocket
 
 TYPE_CHECKING = False
@@ -143,6 +144,7 @@ class SimNet:
         self.duplicates = duplicates
         self.kernel: Kernel | None = None
         self.addresses: dict[str, str] = {}  # of hosts, by their names
+        self.names: dict[str, str] = {}  # of hosts, by their addresses
         self.listeners: dict[End, SimListener] = {}
         self.datagram_sockets: dict[End, SimDatagramSocket] = {}
         self.port = FIRST_FREE_PORT
@@ -176,7 +178,8 @@ class SimNet:
             number = len(self.addresses) + 1
             if number > HOSTS:
                 raise OSError(errno.EADDRNOTAVAIL, f"a SimNet has {HOSTS:,} hosts", name)
-            self.addresses[name] = f"10.0.{number // 256}.{number % 256}"
+            address = self.addresses[name] = f"10.0.{number // 256}.{number % 256}"
+            self.names[address] = name
         return self.addresses[name]
 
     def here(self) -> str:
@@ -243,20 +246,29 @@ class SimNet:
             self.dropped += 1
         return packet
 
+    def name_of(self, address: str) -> str:
+        """Return the name of the host that has an address; the address itself if it has no name."""
+        return self.names.get(address, address)
+
     def lines(self) -> list[str]:
         """Return a line for each packet, in the order in which they were sent."""
-        names = {address: name for name, address in self.addresses.items()}
-
-        def text(end: End) -> str:
-            return end if isinstance(end, str) else f"{names.get(end[0], end[0])}:{end[1]}"
-
-        lines = [
-            f"{packet.sent:10.6f}  {text(packet.source)} -> {text(packet.target)}  {packet.content}"
-            + (f"  at {packet.arrives:.6f}" if packet.arrives is not None else "")
-            + (f"  {packet.fate}" if packet.fate else "")
-            for packet in self.packets
-        ]
+        lines = list(map(self.line, self.packets))
         return [*lines, f"and {self.dropped:,} more, which were not kept"] if self.dropped else lines
+
+    def line(self, packet: Packet) -> str:
+        """Return a line for a packet: when it was sent, from where and to where, its content, and its fate."""
+        source, target = (
+            end if isinstance(end, str) else f"{self.name_of(end[0])}:{end[1]}"
+            for end in (packet.source, packet.target)
+        )
+        arrival = f"  at {packet.arrives:.6f}" if packet.arrives is not None else ""
+        return (
+            f"{packet.sent:10.6f}  {source} -> {target}  {packet.content}{arrival}{packet.fate and f'  {packet.fate}'}"
+        )
+
+    def page(self) -> str:
+        """Return a page that shows the packets, as HTML: write it to a file, and open that in a browser."""
+        return page(self)
 
     # Addresses of sockets.
 
