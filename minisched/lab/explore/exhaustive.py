@@ -246,6 +246,16 @@ class Reduction:
         cut_short: the number of runs that were cut short.
         traces: the traces.
         complete: False if a search came to the bound on its runs.
+
+    Example:
+        >>> from minisched.lab import check_reduction, together
+        >>> def child():
+        ...     yield
+        >>> def main():
+        ...     yield from together(child(), child())
+        >>> result = check_reduction(main)
+        >>> result.runs, result.agrees
+        ({'all choices': 30, 'sleep sets': 1, 'races': 1}, True)
     """
 
     def __init__(self) -> None:
@@ -298,6 +308,10 @@ def check_reduction(program: Callable[[], Made], *, runs: int = EXHAUSTIVE_RUNS)
         ...         yield from gather(work(), work())
         ...     return main()
         >>> print(check_reduction(program))
+        all choices      74 runs      0 cut short     20 traces
+        sleep sets       20 runs      6 cut short     20 traces
+        races            20 runs      2 cut short     20 traces
+        the traces agree
     """
     result = Reduction()
     with tracked():
