@@ -113,13 +113,18 @@ def test_three_searches_of_a_few_random_programs_agree():
 
 
 @pytest.mark.slow
-def test_three_searches_of_200_random_programs_agree():
-    compared = 0
-    for seeds, tasks, length, runs in ((270, 2, 1, 400), (40, 2, 2, 500), (20, 3, 1, 700)):
-        more, different = differing(range(seeds), tasks, length, runs)
-        assert different == []
-        compared += more
-    assert compared >= 200
+@pytest.mark.parametrize(
+    ("seeds", "tasks", "length", "runs", "least"),
+    [
+        *((range(45 * part, 45 * (part + 1)), 2, 1, 400, 30) for part in range(6)),
+        (range(20), 2, 2, 500, 8),
+        (range(20, 40), 2, 2, 500, 8),
+        (range(20), 3, 1, 700, 4),
+    ],
+)
+def test_three_searches_of_200_random_programs_agree(seeds, tasks, length, runs, least):
+    compared, different = differing(seeds, tasks, length, runs)
+    assert different == [] and compared >= least  # the others have more orders than that
 
 
 def cancel_and_child(fixed=True):
