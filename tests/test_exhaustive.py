@@ -18,6 +18,7 @@ from minisched import (
     Barrier,
     Broadcast,
     Cancel,
+    CancelScope,
     CapacityLimiter,
     Condition,
     CurrentTask,
@@ -27,6 +28,7 @@ from minisched import (
     LifoQueue,
     Lock,
     MoveOnAfter,
+    Now,
     Primitive,
     PriorityQueue,
     Queue,
@@ -286,7 +288,98 @@ def first_timer():
     return main()
 
 
-@pytest.mark.parametrize("make", [first_failure, first_winner, first_completion, first_timer])
+def scope_that_was_left():
+    shared = Shared(scope=None)
+
+    def cancelled():
+        with (yield CancelScope()) as scope:
+            shared.scope = scope
+            scope.cancel()
+            yield
+        yield
+
+    def look():
+        for _ in range(4):
+            yield
+        assert shared.scope is None or shared.scope.cancelled_caught
+
+    def main():
+        yield from together(cancelled(), look())
+
+    return main()
+
+
+def last_deadline():
+    def main():
+        with (yield MoveOnAfter(20)) as scope:
+
+            def move(deadline):
+                scope.deadline = deadline
+                yield
+
+            yield from gather(move(5.0), move(10.0))
+            yield Sleep(30)
+        assert (yield Now()) == 10
+
+    return main()
+
+
+def deleted_attribute(look):
+    def program():
+        shared = Shared(value=1)
+
+        def delete():
+            yield
+            del shared.value
+
+        def read():
+            yield
+            assert not look(shared)
+
+        def main():
+            yield from together(delete(), read())
+
+        return main()
+
+    return program
+
+
+def state_of_a_task(look):
+    def program():
+        def child():
+            yield
+
+        def main():
+            (task,) = yield Victims(child())
+            yield from together(reader(task))
+
+        def reader(task):
+            yield
+            assert look(task)
+
+        return main()
+
+    return program
+
+
+LOOKS = {
+    "hasattr": deleted_attribute(lambda shared: hasattr(shared, "value")),
+    "repr of a Shared": deleted_attribute(lambda shared: "value" in repr(shared)),
+    "vars": deleted_attribute(lambda shared: "value" in vars(shared)),
+    "state_name": state_of_a_task(lambda task: task.state_name == "done"),
+    "repr of a task": state_of_a_task(lambda task: "done" in repr(task)),
+    "tasks": state_of_a_task(lambda task: task not in [*task.kernel.tasks()]),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_look_at_shared_state_is_seen(look):
+    assert explore(LOOKS[look], exhaustive=True).schedule is not None
+
+
+@pytest.mark.parametrize(
+    "make", [first_failure, first_winner, first_completion, first_timer, scope_that_was_left, last_deadline]
+)
 def test_an_order_that_is_easily_overlooked_is_found(make):
     result = explore(make, exhaustive=True)
     assert result.schedule not in (None, "rr"), result
@@ -701,6 +794,7 @@ def test_a_failure_after_a_checkpoint_is_found_and_ends_it(tmp_path):
         '{"version": 1, "runs": "x", "cut_short": 0, "aborted": 0, "frames": []}',
         '{"version": 1, "runs": 1, "cut_short": 0, "aborted": 0, "frames": [{"ready": ["0"]}]}',
         '{"version": 1, "runs": 1, "cut_short": 0, "aborted": 0, "frames": [7]}',
+        '{"version": 1, "runs": 1, "cut_short": 0, "aborted": 0, "frames": []}',
     ],
 )
 def test_another_file_in_place_of_a_checkpoint_is_refused_and_kept(text, tmp_path):
@@ -838,6 +932,40 @@ def test_runs_inside_an_exploration_that_are_not_explored_are_as_always():
         assert search.run(program).error is None
         names = {name for frame in search.frames for event in frame.events for name in event.footprint}
     assert names == {*(f"{kind}task {path}" for kind in ("", "children of ") for path in ("0", "0.0", "0.1"))}
+
+
+def test_an_endless_program_has_no_traces(monkeypatch):
+    monkeypatch.setattr(schedule, "MAX_TURNS", 50)
+
+    def main():
+        while True:
+            yield
+
+    result = check_reduction(main, runs=3)
+    assert result.agrees is None and "not compared: a search did not end" in str(result)
+
+
+def test_the_class_of_an_error_may_be_made_in_each_run():
+    def program():
+        class Mine(Exception):
+            def __str__(self):
+                raise RuntimeError
+
+        def main():
+            yield
+            raise Mine
+
+        return main()
+
+    result = explore(program, exhaustive=True, twice=True)
+    assert result.schedule == "rr" and "run 1 fails (exhaustive): <Mine, whose __repr__ raised" not in str(result)
+    assert "run 1 fails (exhaustive): Mine()" in str(result)
+
+
+@pytest.mark.parametrize("runs", [0, -1, 1.5, "many"])
+def test_a_wrong_number_of_runs_is_refused(runs):
+    with pytest.raises((TypeError, ValueError), match="runs"):
+        explore(bank, runs=runs)
 
 
 def test_together_starts_all_or_none():

@@ -9,6 +9,7 @@ from functools import partial
 from xml.etree import ElementTree
 
 import pytest
+from certificates import client_context, server_context
 
 from minisched import (
     Accept,
@@ -358,6 +359,8 @@ def test_an_address_is_used_once_and_free_after_the_close():
             assert raised.value.errno == errno.EADDRINUSE
             with (yield Listen(("other", 80))), (yield Listen(("server", 0))) as free:
                 assert free.address[1] > FIRST_FREE_PORT
+                with (yield Listen(("server", free.address[1] + 1))), (yield Listen(("server", 0))) as next_free:
+                    assert next_free.address[1] == free.address[1] + 2
         with (yield Listen(("server", 80))) as again:
             return again.address
 
@@ -408,6 +411,77 @@ def test_a_partition_holds_a_stream_up_until_it_is_healed():
         return scope.cancelled_caught, data, (yield Now()) < 31
 
     assert simulated(main) == (True, b"first", True)
+
+
+@pytest.mark.parametrize("latency", [(0.1, 0.1), (0.01, 1)])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_stream_keeps_its_order_through_partitions(latency, seed):
+    def main(net):
+        near, far = yield from pair(net)
+        with near, far:
+            for number in range(30):
+                yield Write(near, bytes([number]))
+                yield Sleep(net.random.uniform(0, 0.2))
+                if number % 3 == 1:
+                    net.partition(["client"], ["server"])
+                elif number % 3 == 2:
+                    net.heal()
+            near.write_eof()
+            data = b""
+            while part := (yield Read(far, 100)):
+                data += part
+            return data
+
+    assert simulated(main, seed=seed, latency=latency) == bytes(range(30))
+
+
+def test_a_connect_whose_answer_is_held_up_fails_after_a_while():
+    def main(net):
+        def cut():
+            yield Sleep(0.15)
+            net.partition(["client"], ["server"])
+
+        with net.at("server"):
+            listener = yield Listen(("", 80))
+        yield Spawn(cut())
+        with listener, net.at("client"):
+            with pytest.raises(OSError, match="Connection timed out"):
+                yield Connect(("server", 80))
+            now = yield Now()
+            net.heal()
+            with (yield Accept(listener)) as conn:
+                with pytest.raises(ConnectionResetError):
+                    yield Read(conn, 1)
+        return now
+
+    assert CONNECT_SECONDS <= simulated(main, **SAME) < CONNECT_SECONDS + 2
+
+
+@pytest.mark.parametrize("buffer_bytes", [1000, 65536, 10**7])
+def test_tls_reads_and_writes_at_the_same_time(buffer_bytes):
+    size = 300_000
+
+    def main(net):
+        ready = Event()
+        with net.at("server"):
+            body = serve(echo, "", 443, ready=lambda listener: ready.set(), tls=server_context())
+            server = yield Spawn(body, keep=True)
+        yield ready.wait()
+        with net.at("client"):
+            tls = client_context()
+            conn = yield from open_connection("server", 443, tls=tls, server_hostname="example.org")
+        with conn:
+            writing, got = (yield Spawn(write_all(conn))), 0
+            while got < size:
+                got += len((yield Read(conn, 4096)))
+            yield Join(writing)
+        yield from stopped(server)
+        return got
+
+    def write_all(conn):
+        yield Write(conn, bytes(size))
+
+    assert simulated(main, buffer_bytes=buffer_bytes, latency=(0.001, 0.002)) == size
 
 
 def test_a_half_open_connection_ends_by_the_idle_timeout():
@@ -533,7 +607,7 @@ def test_a_full_inbox_drops_datagrams():
 
 
 def test_the_packets_are_listed_with_their_times_hosts_and_fates():
-    net = SimNet(latency=(0.5, 0.5))
+    net = SimNet(latency=(0.4, 0.4))
 
     def main():
         near, far = yield from pair(net)
@@ -547,11 +621,11 @@ def test_the_packets_are_listed_with_their_times_hosts_and_fates():
     run(main(), clock=VirtualClock(), services=net.services())
     lines = net.lines()
     assert lines[:3] == [
-        "  0.000000  client:49154 -> server:49153  connect  at 0.500000",
-        "  0.500000  server:49153 -> client:49154  connected  at 1.000000",
-        "  1.000000  client:49154 -> server:49153  5 bytes  at 1.500000",
+        "  0.000000  client:49154 -> server:49153  connect  at 0.400000",
+        "  0.400000  server:49153 -> client:49154  connected  at 0.800000",
+        "  0.800000  client:49154 -> server:49153  5 bytes  at 1.200000",
     ]
-    assert lines[3] == "  1.500000  client:49155 -> server:80  connect  lost"
+    assert lines[3] == "  1.200000  client:49155 -> server:80  connect  lost"
 
 
 def test_the_page_shows_each_packet_and_no_name_breaks_out_of_it():
@@ -602,6 +676,29 @@ def test_no_more_packets_are_kept_than_said(monkeypatch):
 def test_an_argument_out_of_its_bounds_is_refused(options, text):
     with pytest.raises((TypeError, ValueError), match=text):
         SimNet(**options)
+
+
+@pytest.mark.parametrize("chances", [{"latency": (0.1, 0.1)}, {}])
+def test_turns_that_use_the_network_do_not_change_places_unseen(chances):
+    def program():
+        net, shared = SimNet(seed=5, **chances), Shared(first=None)
+
+        def listen(name):
+            try:
+                with (yield Listen(("server", 80))):
+                    yield
+            except OSError:
+                shared.first = name
+
+        def main():
+            yield from together(listen("first"), listen("second"))
+
+        def check():
+            assert shared.first == "second"
+
+        return main(), check, net.services()
+
+    assert explore(program, exhaustive=True).schedule is not None
 
 
 @pytest.mark.parametrize("fixed", [False, True])

@@ -175,7 +175,7 @@ TESTS = {
     **{f"lab.explore.{name}": ["test_exhaustive.py"] for name in ("exhaustive", "footprints", "tracking")},
     **{f"lab.explore.{name}": ["test_exhaustive.py"] for name in ("explain", "checkpoint", "together")},
     **{f"lab.explore.{name}": ["test_explore.py"] for name in ("search", "schedule", "portfolio")},
-    **{f"lab.simnet.{name}": ["test_simnet.py"] for name in ("network", "sockets")},
+    **{f"lab.simnet.{name}": ["test_simnet.py"] for name in ("network", "sockets", "datagrams")},
     "lab.faults": ["test_faults.py"],
     "lab.leftovers": ["test_faults.py", "test_cancel_everywhere.py"],
 }

@@ -55,6 +55,8 @@ def load(file: Path, found: Exploration) -> Search:
         for name in COUNTS:
             setattr(found, name, int(state[name]))
         search.frames = [frame_of(values) for values in state["frames"]]
+        if not search.frames:
+            raise ValueError("there are no frames in it")
         search.known = len(search.frames) - 1
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadCheckpoint(f"{file} is not a checkpoint of an exploration: {error}") from error

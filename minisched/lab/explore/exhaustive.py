@@ -34,7 +34,7 @@ from __future__ import annotations
 from ...errors import SyscallError
 from ..report import path_of
 from .footprints import END, Event, Footprints, merge
-from .schedule import Outcome, one_run
+from .schedule import Aborted, Outcome, one_run
 from .tracking import tracked
 
 TYPE_CHECKING = False
@@ -326,6 +326,8 @@ def check_reduction(program: Callable[[], Made], *, runs: int = EXHAUSTIVE_RUNS)
                 outcome = search.run(program)
                 if outcome is None:
                     result.cut_short[reduction] += 1
+                elif isinstance(outcome.error, Aborted):
+                    break  # an endless run has no trace
                 else:
                     result.runs[reduction] += 1
                     traces.add(search.trace())

@@ -138,14 +138,18 @@ class Footprints(Watcher):
         """Return the name of the count of a task's children."""
         return f"children of {self.name(task)}"
 
+    def known_as(self, thing: object, name: str) -> None:
+        """Give a thing a name."""
+        self.names[id(thing)] = name
+        self.kept.append(thing)
+
     def created(self, thing: object) -> None:
         """Name a new thing."""
         task = None if self.kernel is None else self.kernel.current
         by = "" if task is None else f" of {self.name(task)}"
         kind = f"{type(thing).__name__}{by}"
         number = self.made[kind] = self.made.get(kind, 0) + 1
-        self.names[id(thing)] = f"{type(thing).__name__} {number}{by}"
-        self.kept.append(thing)
+        self.known_as(thing, f"{type(thing).__name__} {number}{by}")
 
     # Touches.
 

@@ -65,7 +65,12 @@ class Outcome:
 
     def same_as(self, other: Outcome) -> bool:
         """Return whether both runs have failed with an exception of the same class."""
-        return type(self.error) is type(other.error)
+        return kind_of(self.error) == kind_of(other.error)
+
+
+def kind_of(error: BaseException | None) -> str:
+    """Return the name of an error's class: each run may make the class again."""
+    return f"{type(error).__module__}.{type(error).__qualname__}"
 
 
 class Aborted(SyscallError):

@@ -21,6 +21,8 @@ import os
 from pathlib import Path
 
 from ...errors import SyscallError
+from ...kernel.numbers import check_count
+from ...kernel.tracebacks import safe_repr
 from .checkpoint import load, save
 from .exhaustive import EXHAUSTIVE_RUNS, Search
 from .explain import lanes, too_late, two_lines
@@ -80,7 +82,7 @@ class Exploration:
         aborted = f", {self.aborted} of them aborted after {MAX_TURNS:,} turns" if self.aborted else ""
         how = "exhaustive" if self.exhaustive else f"portfolio of random, PCT and POS, seed {self.seed}"
         if self.schedule is not None:
-            lines = [f"run {self.runs} fails{aborted} ({how}): {type(self.error).__name__}: {self.error}"]
+            lines = [f"run {self.runs} fails{aborted} ({how}): {told(self.error)}"]
             lines += [f"schedule: {self.schedule}", *self.reasons(), "", *self.lanes()]
             return "\n".join(lines)
         if self.exhausted and not self.aborted:
@@ -176,6 +178,8 @@ def explore(
         >>> type(result.error).__name__, explore(program, schedule=result.schedule).schedule == result.schedule
         ('AssertionError', True)
     """
+    if runs is not None:
+        _ = check_count("explore", "runs", "runs", runs, least=1)
     if checkpoint is not None and not exhaustive:
         raise TypeError("explore: only an exhaustive exploration has a checkpoint")
     found = Exploration(program, seed, exhaustive=exhaustive, twice=twice, expected=expected)
@@ -250,9 +254,17 @@ def run_again(found: Exploration, outcome: Outcome | None) -> None:
             )
 
 
+def told(error: BaseException | None) -> str:
+    """Return an error's class and text, whatever its `__str__` does."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return safe_repr(error)
+
+
 def ended(outcome: Outcome) -> str:
     """Return how a run has ended, for a sentence."""
-    return "returned" if outcome.error is None else f"raised {outcome.error!r}"
+    return "returned" if outcome.error is None else f"raised {safe_repr(outcome.error)}"
 
 
 # Shrinking.
@@ -271,8 +283,8 @@ def shrink(
     if best is None or best.differences != failed.differences:
         schedule = text_of(failed.differences)
         raise SyscallError(
-            f"the program is not the same in each run: schedule {schedule} has failed with {failed.error!r}, and not "
-            "when it was run again. Does it depend on the time, a random number, or a value of an earlier run?"
+            f"the program is not the same in each run: schedule {schedule} has failed with {safe_repr(failed.error)}, "
+            "and not when it was run again. Does it depend on the time, a random number, or a value of an earlier run?"
         )
     size = max(len(best.differences) // 2, 1)
     while best.differences:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Shared:
     """A value, or several, that tasks share: a program under exploration shows by it what it reads and writes.
 
-    Any attribute can be set. In a run that is not explored, this is a plain object.
+    Any attribute can be set. In a run that is not explored, this is a plain object. A change inside of a value is not
+    seen, such as `shared.items.append(1)`: write `shared.items = [*shared.items, 1]`.
 
     Example:
         >>> from minisched.lab import Shared

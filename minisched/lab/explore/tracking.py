@@ -16,7 +16,7 @@ import sys
 from contextlib import contextmanager
 from functools import partial
 
-from ...kernel import Task
+from ...kernel import Kernel, Task
 from ...kernel.numbers import MAX_SECONDS
 from ...kernel.primitive import Primitive
 from ...sync.broadcast import Broadcast
@@ -29,7 +29,7 @@ from .together import Shared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any
 
     from ...tasks.timers import Timer
@@ -81,7 +81,13 @@ def tracked() -> Generator[None]:
         for kind in (Primitive, Broadcast, Shared):
             undo += [replace(kind, "__getattribute__", touching), replace(kind, "__init__", creating(kind.__init__))]
         undo.append(replace(Shared, "__setattr__", writing))
+        undo.append(replace(Shared, "__delattr__", deleting))
         undo.append(replace(ScopeContext, "__getattribute__", touching_owner))
+        undo.append(replace(ScopeContext, "__init__", owned(ScopeContext.__init__)))
+        undo.append(replace(ScopeContext, "deadline", moving(vars(ScopeContext)["deadline"])))
+        undo.append(replace(Task, "state_name", property(looking(Task.state_name.fget))))
+        undo.append(replace(Task, "__repr__", looking(Task.__repr__)))
+        undo.append(replace(Kernel, "tasks", looking_at_all(Kernel.tasks)))
         undo.append(replace(TaskGroup, "child_ended", counting_end(TaskGroup.child_ended)))
         undo.append(replace(TaskGroup, "spawn_child", counting_spawn(TaskGroup.spawn_child)))
         undo += [replace(Task, field, reading(getattr(Task, field))) for field in TASK_FIELDS]
@@ -105,14 +111,33 @@ def touching(thing: Any, attribute: str) -> Any:
             active.touch(active.name(thing))
         elif not attribute.startswith("__"):
             active.touch(f"{active.name(thing)}.{attribute}", READ)
+    elif active is not None and attribute == "__dict__" and type(thing) is Shared:
+        touch_all(thing, active)
     return object.__getattribute__(thing, attribute)
+
+
+def touch_all(thing: Shared, footprints: Footprints) -> None:
+    """Note a look at all attributes of a Shared, and at which there are."""
+    footprints.touch(footprints.name(thing), READ)
+    for attribute in object.__getattribute__(thing, "__dict__"):
+        footprints.touch(f"{footprints.name(thing)}.{attribute}", READ)
 
 
 def writing(thing: Shared, attribute: str, value: object) -> None:
     """Set an attribute of a Shared."""
     if active is not None:
         active.touch(f"{active.name(thing)}.{attribute}")
+        if attribute not in object.__getattribute__(thing, "__dict__"):
+            active.touch(active.name(thing))
     object.__setattr__(thing, attribute, value)
+
+
+def deleting(thing: Shared, attribute: str) -> None:
+    """Delete an attribute of a Shared."""
+    if active is not None:
+        active.touch(f"{active.name(thing)}.{attribute}")
+        active.touch(active.name(thing))
+    object.__delattr__(thing, attribute)
 
 
 def creating(plain: Callable[..., None]) -> Callable[..., None]:
@@ -129,10 +154,55 @@ def creating(plain: Callable[..., None]) -> Callable[..., None]:
 def touching_owner(scope: ScopeContext, attribute: str) -> Any:
     """Get an attribute of a scope; the program touches its owner by that."""
     if active is not None and not in_package(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
-        owner = object.__getattribute__(scope, "_owner")
-        if type(owner) is Task:
-            active.touch(active.name(owner))
+        active.touch(active.name(scope))
     return object.__getattribute__(scope, attribute)
+
+
+def owned(plain: Callable[..., None]) -> Callable[..., None]:
+    """Return an `__init__` that gives a scope the name of its owner, which it keeps when it was left."""
+
+    def init(scope: ScopeContext, task: Task, *args: Any, **keywords: Any) -> None:
+        if active is not None:
+            active.known_as(scope, active.name(task))
+        plain(scope, task, *args, **keywords)
+
+    return init
+
+
+def moving(plain: property) -> property:
+    """Return a property for the deadline of a scope, which touches its owner."""
+
+    def move(scope: ScopeContext, deadline: float | None) -> None:
+        if active is not None:
+            active.touch(active.name(scope))
+        assert plain.fset is not None
+        plain.fset(scope, deadline)
+
+    return property(plain.fget, move)
+
+
+def looking(plain: Any) -> Any:
+    """Return a method that shows the state of a task: a program touches the task by it."""
+
+    def look(task: Task) -> Any:
+        if active is not None and not in_package(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
+            active.touch(active.name(task), READ)
+        return plain(task)
+
+    return look
+
+
+def looking_at_all(plain: Callable[[Kernel], Iterator[Task]]) -> Callable[[Kernel], Iterator[Task]]:
+    """Return a `Kernel.tasks` by which a program touches all tasks, and all that have ended."""
+
+    def tasks(kernel: Kernel) -> Iterator[Task]:
+        if active is not None and not in_package(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
+            for task in plain(kernel):
+                active.touch(active.name(task), READ)
+                active.touch(active.children_of(task), READ)
+        return plain(kernel)
+
+    return tasks
 
 
 def counting_end(plain: Callable[[TaskGroup, Task], bool]) -> Callable[[TaskGroup, Task], bool]:

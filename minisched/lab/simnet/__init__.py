@@ -4,7 +4,8 @@
 |---|---|
 | `network` | `SimNet`: hosts, latency, loss, partitions, packets; the services of a run on it |
 | `page` | a page that shows the packets |
-| `sockets` | listeners, connections and datagram sockets, which are file-likes |
+| `sockets` | listeners and connections, which are file-likes |
+| `datagrams` | datagram sockets |
 
 Invariants:
 1. Bytes arrive once and in order, or the connection is reset.

@@ -18,6 +18,9 @@ Invariants:
 2. A closed socket wakes its waiters, and its peer reads all that was written before, and then the end.
 3. No service here opens a real socket, file or thread.
 
+Decision: the network is a Primitive. Because: its chances, ports and partitions are shared by all tasks, so that the
+explorer must not exchange two turns that use them. Rejected: a finer footprint, which would miss the chances.
+
 Decision: the parts of the simulation are a Network and a Names service, and sockets that are file-likes. Because: Read,
 Write, Accept, `serve`, TLS and deadlock reports are those of any run. Rejected: a simulated operating system below
 `socket.socket`, which would have to know its many options.
@@ -36,12 +39,14 @@ from functools import partial
 from random import Random
 
 from ...kernel.numbers import check_count, check_seconds
+from ...kernel.primitive import Primitive
 from ...net.addresses import HostAddress, host_and_port, unix_path, with_address
 from ...net.names import Names
 from ...net.network import Network
 from ...tasks.timers import Timers
+from .datagrams import SimDatagramSocket
 from .page import page
-from .sockets import SimDatagramSocket, SimListener, SimSocket
+from .sockets import SimListener, SimSocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +83,7 @@ class Packet:
         self.fate = ""  # such as "lost"
 
 
-class SimNet:
+class SimNet(Primitive):
     """A simulated network: `run(main(), clock=VirtualClock(), services=net.services())`. One for each run.
 
     Args:
@@ -127,6 +132,7 @@ class SimNet:
         loss: float = 0.0,
         duplicates: float = 0.0,
     ) -> None:
+        super().__init__("the network")
         least, most = (check_seconds("SimNet", "latency", seconds) for seconds in latency)
         if least > most:
             raise ValueError(f"SimNet: the least latency is {least}, and the most {most}")
@@ -142,7 +148,6 @@ class SimNet:
         self.segment_bytes = check_count("SimNet", "segment_bytes", "bytes", segment_bytes, least=1)
         self.loss = loss
         self.duplicates = duplicates
-        self.kernel: Kernel | None = None
         self.addresses: dict[str, str] = {}  # of hosts, by their names
         self.names: dict[str, str] = {}  # of hosts, by their addresses
         self.listeners: dict[End, SimListener] = {}
@@ -150,6 +155,7 @@ class SimNet:
         self.port = FIRST_FREE_PORT
         self.cut: set[frozenset[str]] = set()  # pairs of addresses between which nothing arrives
         self.held: list[tuple[str, str, Callable[[], None]]] = []  # that will arrive when their hosts are healed
+        self.stalled: dict[SimSocket, None] = {}  # those with packets that a partition holds up
         self.packets: list[Packet] = []
         self.dropped = 0  # packets that are not in `packets`, which is full
 
@@ -198,6 +204,9 @@ class SimNet:
         held, self.held = self.held, []
         for source, target, arrive in held:
             _ = self.after(source, target, arrive)
+        stalled, self.stalled = self.stalled, {}
+        for sock in stalled:
+            self.later(self.delay(), sock.deliver)
 
     def reset(self, sock: SimSocket) -> None:
         """Reset a connection, as a router does: both sides get ECONNRESET, the other one after the latency."""
@@ -214,18 +223,20 @@ class SimNet:
         """Return a random latency, in seconds."""
         return self.random.uniform(*self.latency)
 
-    def after(self, source: str, target: str, arrive: Callable[[], None], at: float | None = None) -> float:
-        """Let a packet arrive after the latency, or `at` a time; return the time. A partition holds it up."""
-        assert self.kernel is not None
-        arrival = self.now() + self.delay() if at is None else at
-        deliver = partial(self._deliver, source, target, arrive)
-        _ = self.kernel.service(Timers).call_at(arrival, deliver)
+    def after(self, source: str, target: str, arrive: Callable[[], None]) -> float:
+        """Let a packet arrive after the latency, in no order; return the time. A partition holds it up."""
+        arrival = self.now() + self.delay()
+        self.at_time(arrival, partial(self._deliver, source, target, arrive))
         return arrival
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call `callback()` after some seconds."""
+        self.at_time(self.now() + seconds, callback)
+
+    def at_time(self, time: float, callback: Callable[[], None]) -> None:
+        """Call `callback()` at a time of the run."""
         assert self.kernel is not None
-        _ = self.kernel.service(Timers).call_at(self.now() + seconds, callback)
+        _ = self.kernel.service(Timers).call_at(time, callback)
 
     def _deliver(self, source: str, target: str, arrive: Callable[[], None]) -> None:
         if self.is_cut(source, target):
@@ -272,8 +283,8 @@ class SimNet:
 
     # Addresses of sockets.
 
-    def free_port(self) -> int:
-        """Return a port that was not used for a long time."""
+    def next_port(self) -> int:
+        """Return the next of the ports that the network chooses."""
         self.port = FIRST_FREE_PORT if self.port == LAST_PORT else self.port + 1
         return self.port
 
@@ -285,11 +296,11 @@ class SimNet:
         name, port, _ = host_and_port(address)
         return self.address_of(name), port
 
-    def bind(self, table: dict[Any, Any], address: Address | None, thing: Any) -> End:
+    def register(self, table: dict[Any, Any], address: Address | None, thing: Any) -> End:
         """Return the address of a socket, and register the socket there; OSError if the address is in use."""
         end = (self.here(), 0) if address is None else self.end_of(address)
         if isinstance(end, tuple) and not end[1]:
-            end = end[0], self.free_port()
+            end = next((free for _ in range(LAST_PORT) if (free := (end[0], self.next_port())) not in table), end)
         if end in table:
             error = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
             raise with_address(error, end if isinstance(end, str) else f"{end[0]}:{end[1]}")
@@ -302,7 +313,7 @@ class SimNetwork(Network):
 
     def __init__(self, kernel: Kernel, net: SimNet) -> None:
         super().__init__(kernel)
-        net.kernel = kernel
+        net.bind(kernel)
         self.net = net
 
     def listen(self, address: Address, backlog: int, **options: Any) -> Any:

@@ -16,7 +16,7 @@ Invariants:
 Decision: a simulated socket is a Primitive. Because: the explorer then sees its touches, and reports see its waiters.
 Rejected: a hook of its own in the explorer.
 
-Not here: hosts, latency, partitions (`network`).
+Not here: hosts, latency, partitions (`network`); datagrams (`datagrams`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ import socket
 from collections import deque
 from functools import partial
 
-from ...errors import BusyError, ClosedError, DatagramTruncated
-from ...io.filelike import CLOSED, FileState
-from ...io.poller import READ
+from ...errors import BusyError, ClosedError
+from ...io.filelike import CLOSED, FileState, event_of
+from ...io.poller import READ, WRITE
 from ...kernel.primitive import Primitive
-from ...kernel.waiting import task_of
 from ...net.addresses import with_address
 
 TYPE_CHECKING = False
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 1.0  # between two packets of a Connect that has no answer, as on Linux at first
 CONNECT_SECONDS = 127.0  # after which a Connect fails, as on Linux
-MAX_DATAGRAM_BYTES = 65507  # as UDP over IPv4
 
 
 class SimFile(Primitive):
@@ -85,17 +83,19 @@ class SimFile(Primitive):
         state = self.file_state
         if state is CLOSED:
             raise ClosedError("the socket is closed")
-        if state.waiter_for(direction) is not None:
-            raise BusyError(f"task {task_of(state.waiter_for(direction)).name!r} waits for {self.label} already")  # type: ignore[arg-type]
+        of: int = getattr(operation, "direction", direction)  # that of the operation, which may wait for the other one
+        if state.waiter_for(of) is not None:
+            raise BusyError(f"another task waits for {self.label} already")
         self.bind(kernel)
-        if direction == READ:
+        if of == READ:
             state.reader = operation
         else:
             state.writer = operation
 
     def unwatch(self, kernel: Kernel, direction: int) -> None:
         """Remove the operation that waits for `direction`."""
-        _ = self._taken(direction)
+        if self.file_state is not CLOSED:
+            _ = self._taken(self.file_state.given_up(direction))
 
     def _taken(self, direction: int) -> PendingOperation | None:
         """Take the operation that waits for `direction` out."""
@@ -112,9 +112,11 @@ class SimFile(Primitive):
         """Wake the operations that wait for these directions."""
         if self.file_state is not CLOSED:
             self.file_state.drained, self.file_state.used = False, True
-        for direction in directions:
-            operation = self._taken(direction)
-            if operation is not None:
+        events = sum(directions)
+        for direction in (READ, WRITE):
+            operation = None if self.file_state is CLOSED else self.file_state.waiter_for(direction)
+            if operation is not None and events & event_of(operation, direction):
+                _ = self._taken(direction)
                 operation.ready()
 
     def is_waited_for(self) -> bool:
@@ -124,7 +126,7 @@ class SimFile(Primitive):
     def fail(self, number: int) -> None:
         """Let the next operation raise an error of the operating system."""
         self.error = OSError(number, os.strerror(number))
-        self.became_ready(READ, ~READ)
+        self.became_ready(READ, WRITE)
 
     def check(self) -> None:
         """Raise the error that has arrived."""
@@ -185,7 +187,7 @@ class SimListener(SimFile):
         self.backlog = max(backlog, 1)
         self.connections: deque[SimSocket] = deque()
         self.bound = None  # there is no file at a Unix path
-        self.address = net.bind(net.listeners, address, self)
+        self.address = net.register(net.listeners, address, self)
 
     def try_accept(self) -> SimSocket:
         """Return the next connection; raise BlockingIOError if there is none yet."""
@@ -212,6 +214,8 @@ class SimSocket(SimFile):
         self.at_end = False  # the peer writes no more, and all its packets have arrived
         self.ended = False  # this side writes no more
         self.connecting = False
+        self.far: SimSocket | None = None  # the end at the listener, before this one knows of it
+        self.sent: deque[tuple[float, Callable[[], None]]] = deque()  # packets on the link, and when they are due
         self.link_free = self.last_arrival = 0.0  # when the link has sent all, and when the last packet arrives
 
     # Connecting.
@@ -224,7 +228,7 @@ class SimSocket(SimFile):
         if self.other is None:
             if not self.connecting:
                 self.connecting, self.peer = True, address
-                self.address = self.net.bind({}, None, self) if isinstance(address, tuple) else ""
+                self.address = self.net.register({}, None, self) if isinstance(address, tuple) else ""
                 self._knock(address, self.net.now() + CONNECT_SECONDS)
             raise BlockingIOError
         return self
@@ -244,8 +248,8 @@ class SimSocket(SimFile):
         return self.net.later(RETRY_SECONDS, partial(self._knock, target, give_up))
 
     def _knocked(self, target: End) -> None:
-        """Answer at the listener's side."""
-        if self.other is not None or self.file_state is CLOSED:
+        """Answer at the listener's side, once."""
+        if self.far is not None or self.file_state is CLOSED:
             return
         listener = self.net.listeners.get(target)
         here, there = ends(target, self.address)
@@ -254,11 +258,16 @@ class SimSocket(SimFile):
             self.net.note(target, self.address, "refused").arrives = self.net.after(here, there, refused)
         elif len(listener.connections) < listener.backlog:
             far = SimSocket(self.net)
-            far.address, far.peer, far.other, self.other = target, self.address, self, far
+            far.address, far.peer, far.other, self.far = target, self.address, self, far
             listener.connections.append(far)
-            arrives = self.net.after(here, there, partial(self.became_ready, ~READ))
-            self.net.note(target, self.address, "connected").arrives = far.last_arrival = arrives
+            far.send("connected", 0, self._connected)
             listener.became_ready(READ)
+
+    def _connected(self) -> None:
+        """Learn that the listener has answered."""
+        if self.far is not None and self.far.other is not None:
+            self.other = self.far
+        self.became_ready(WRITE)
 
     def _refused(self, target: End) -> None:
         if self.other is None and self.file_state is not CLOSED:
@@ -291,10 +300,10 @@ class SimSocket(SimFile):
         segment = self.net.segment_bytes
         for start in range(0, len(sent), segment):
             part = sent[start : start + segment]
-            self._send(f"{len(part)} bytes", len(part), partial(self.other.arrived, part))
+            self.send(f"{len(part)} bytes", len(part), partial(self.other.arrived, part))
         return len(sent)
 
-    def _send(self, content: str, size: int, arrive: Callable[[], None]) -> None:
+    def send(self, content: str, size: int, arrive: Callable[[], None]) -> None:
         """Send a packet that arrives after those that were sent before."""
         net, now = self.net, self.net.now()
         if net.bandwidth is not None:
@@ -302,13 +311,24 @@ class SimSocket(SimFile):
             now = self.link_free
         self.last_arrival = max(self.last_arrival, now + net.delay())
         packet = net.note(self.address, self.peer, content)
-        packet.arrives = net.after(*ends(self.address, self.peer), arrive, self.last_arrival)
+        packet.arrives = self.last_arrival
+        self.sent.append((self.last_arrival, arrive))
+        net.at_time(self.last_arrival, self.deliver)
+
+    def deliver(self) -> None:
+        """Let the packets arrive that are due, in their order; a partition holds them up."""
+        while self.sent and self.sent[0][0] <= self.net.now():
+            if self.net.is_cut(*ends(self.address, self.peer)):
+                self.net.stalled[self] = None
+                return
+            _, arrive = self.sent.popleft()
+            arrive()
 
     def arrived(self, data: bytes) -> None:
         """Receive bytes; a closed socket answers with a reset."""
         if self.file_state is CLOSED:
             if self.other is not None:
-                self._send("reset", 0, self.other.was_reset)
+                self.send("reset", 0, self.other.was_reset)
             return
         self.inbox += data
         self.became_ready(READ)
@@ -316,7 +336,7 @@ class SimSocket(SimFile):
     def acknowledged(self, size: int) -> None:
         """Learn that the peer has read some bytes."""
         self.window += size
-        self.became_ready(~READ)
+        self.became_ready(WRITE)
 
     def peer_ended(self) -> None:
         """Learn that the peer writes no more."""
@@ -332,17 +352,17 @@ class SimSocket(SimFile):
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         if not self.ended:
             self.ended = True
-            self._send("end", 0, self.other.peer_ended)
+            self.send("end", 0, self.other.peer_ended)
 
     def reset(self) -> None:
         """Reset the connection: this side fails at once, and the other one when it learns of that."""
         if self.other is not None:
-            self._send("reset", 0, self.other.was_reset)
+            self.send("reset", 0, self.other.was_reset)
             self.was_reset()
 
     def was_reset(self) -> None:
         """Learn that the connection is reset."""
-        self.other = None
+        self.other = self.far = None
         if self.file_state is not CLOSED:
             self.inbox.clear()
             self.fail(errno.ECONNRESET)
@@ -350,81 +370,14 @@ class SimSocket(SimFile):
     def forget(self) -> None:
         """Send the end of what was written; a reset if bytes were not read, as TCP does."""
         if self.other is None:
+            if self.far is not None:  # a Connect that was given up
+                self.send("reset", 0, self.far.was_reset)
             return
         if self.inbox:
-            self._send("reset", 0, self.other.was_reset)
+            self.send("reset", 0, self.other.was_reset)
         elif not self.ended:
             self.ended = True
-            self._send("end", 0, self.other.peer_ended)
-
-
-class SimDatagramSocket(SimFile):
-    """A socket for datagrams, of which RecvFrom, SendTo, Read and Write receive and send one each."""
-
-    type = socket.SOCK_DGRAM
-
-    def __init__(self, net: SimNet, local: Address | None, remote: Address | None) -> None:
-        super().__init__(net)
-        self.inbox: deque[tuple[bytes, End]] = deque()
-        self.bytes = 0  # in the inbox
-        self.peer = None if remote is None else net.end_of(remote)
-        self.address = net.bind(net.datagram_sockets, local, self)
-
-    @property
-    def label(self) -> str:
-        """A short name for messages and traces."""
-        return "closed datagram socket" if self.file_state is CLOSED else "datagram socket"
-
-    def try_receive(self, size: int) -> tuple[bytes, End]:
-        """Return the next datagram and its sender; raise BlockingIOError if there is none."""
-        self.check()
-        if not self.inbox:
-            raise BlockingIOError
-        data, sender = self.inbox.popleft()
-        self.bytes -= len(data)
-        if len(data) > size:
-            raise DatagramTruncated(data[:size], sender)
-        return data, sender
-
-    def try_send(self, data: Bytes, address: Address | None) -> int:
-        """Send a datagram to an address, or to the peer."""
-        self.check()
-        if len(data) > MAX_DATAGRAM_BYTES:
-            raise OSError(errno.EMSGSIZE, f"{os.strerror(errno.EMSGSIZE)}: {len(data):,} bytes")
-        if address is None and self.peer is None:
-            raise OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
-        target: End = self.peer if address is None else self.net.end_of(address)
-        net, content = self.net, f"datagram of {len(data)} bytes"
-        for fate in ("", "again") if net.random.random() < net.duplicates else ("",):
-            packet = net.note(self.address, target, content)
-            packet.fate = fate
-            if net.random.random() < net.loss or net.is_cut(*ends(self.address, target)):
-                packet.fate = "lost"
-            else:
-                packet.arrives = net.after(*ends(self.address, target), partial(self._arrive, bytes(data), target))
-        return len(data)
-
-    def try_read(self, size: int) -> bytes:
-        """Return the next datagram."""
-        return self.try_receive(size)[0]
-
-    def try_write(self, data: Bytes) -> int:
-        """Send a datagram to the peer."""
-        return self.try_send(data, None)
-
-    def _arrive(self, data: bytes, target: End) -> None:
-        there = self.net.datagram_sockets.get(target)
-        if there is None:
-            if self.peer is not None and self.file_state is not CLOSED:
-                self.fail(errno.ECONNREFUSED)
-        elif (there.peer is None or there.peer == self.address) and there.bytes + len(data) <= self.net.buffer_bytes:
-            there.inbox.append((data, self.address))
-            there.bytes += len(data)
-            there.became_ready(READ)
-
-    def forget(self) -> None:
-        """Free the address."""
-        del self.net.datagram_sockets[self.address]
+            self.send("end", 0, self.other.peer_ended)
 
 
 def ends(source: End, target: End) -> tuple[str, str]:
