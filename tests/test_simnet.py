@@ -484,6 +484,26 @@ def test_tls_reads_and_writes_at_the_same_time(buffer_bytes):
     assert simulated(main, buffer_bytes=buffer_bytes, latency=(0.001, 0.002)) == size
 
 
+def test_the_window_opens_again_when_a_partition_is_healed():
+    def main(net):
+        near, far = yield from pair(net)
+        with near, far:
+            yield Write(near, bytes(100))
+            yield Sleep(1)
+            net.partition(["client"], ["server"])
+            yield Read(far, 100)
+            writing = yield Spawn(write_more(near))
+            yield Sleep(10)
+            waited = writing.state == "parked"
+            net.heal()
+            return waited, (yield Join(writing))
+
+    def write_more(conn):
+        return (yield Write(conn, bytes(100)))
+
+    assert simulated(main, buffer_bytes=100) == (True, 100)
+
+
 def test_a_half_open_connection_ends_by_the_idle_timeout():
     def main(net):
         ended = []
