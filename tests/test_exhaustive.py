@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 
@@ -830,6 +829,7 @@ def test_a_checkpoint_of_another_program_is_refused(tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
+    resource = pytest.importorskip("resource")
     file = tmp_path / "state.json"
     explore(CORPUS[3].right, exhaustive=True, runs=5, checkpoint=file)
     before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
