@@ -81,7 +81,7 @@ def test_the_mistake_is_found_and_the_program_without_it_is_exhausted(case):
 
 @pytest.mark.parametrize("case", CORPUS, ids=name_of)
 def test_the_portfolio_finds_the_mistake_too(case):
-    assert explore(case.wrong).runs < 400
+    assert explore(case.wrong, runs=5000).schedule is not None
 
 
 @pytest.mark.parametrize("case", SMALL, ids=name_of)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import socket
 from functools import partial
 from xml.etree import ElementTree
 
 import pytest
-from certificates import client_context, server_context
 
 from minisched import (
     Accept,
@@ -311,7 +311,7 @@ def test_a_connect_through_a_partition_fails_after_a_while():
             listener = yield Listen(("", 80))
         net.partition(["client"], ["server"])
         with listener, net.at("client"):
-            with pytest.raises(OSError, match="Connection timed out") as raised:
+            with pytest.raises(OSError, match=r"10\.0\.0\.1") as raised:
                 yield Connect(("server", 80))
         return raised.value.errno, (yield Now())
 
@@ -445,7 +445,7 @@ def test_a_connect_whose_answer_is_held_up_fails_after_a_while():
             listener = yield Listen(("", 80))
         yield Spawn(cut())
         with listener, net.at("client"):
-            with pytest.raises(OSError, match="Connection timed out"):
+            with pytest.raises(OSError, match=os.strerror(errno.ETIMEDOUT)):
                 yield Connect(("server", 80))
             now = yield Now()
             net.heal()
@@ -459,6 +459,9 @@ def test_a_connect_whose_answer_is_held_up_fails_after_a_while():
 
 @pytest.mark.parametrize("buffer_bytes", [1000, 65536, 10**7])
 def test_tls_reads_and_writes_at_the_same_time(buffer_bytes):
+    pytest.importorskip("trustme")
+    from certificates import client_context, server_context
+
     size = 300_000
 
     def main(net):
@@ -591,9 +594,9 @@ def test_datagrams_get_lost_come_twice_and_overtake_each_other():
 def test_datagrams_have_the_errors_of_real_ones():
     def main(net):
         with (yield OpenDatagram(("server", 53))) as there, (yield OpenDatagram(remote=("server", 54))) as here:
-            with pytest.raises(OSError, match="Message too long"):
+            with pytest.raises(OSError, match="65,508 bytes"):
                 yield SendTo(here, bytes(65508))
-            with pytest.raises(OSError, match="Destination address required"):
+            with pytest.raises(OSError, match=os.strerror(errno.EDESTADDRREQ)):
                 yield SendTo(there, b"bytes")
             yield Write(here, b"bytes")
             yield Sleep(1)
