@@ -14,8 +14,9 @@ MAX_WORDS = 1024 * 1024  # of one command; as in Redis
 MAX_COMMAND_BYTES = 1024 * 1024 * 1024  # of all arguments together; as the query buffer of Redis
 
 NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}")  # no sign +, no leading zero, no space: as Redis reads numbers
-QUOTED = rb'"((?:\\.|[^"\\])*+)"' + rb"|'((?:\\'|[^'])*+)'"
-WORD = re.compile(rb"""([^\s"']*+)(?:""" + QUOTED + rb""")?+(?=\s|\Z)""", re.DOTALL)
+# Each byte has one way to match. A possessive quantifier would say that too, but Python 3.11.2 then searches for ever.
+QUOTED = rb'"([^"\\]*(?:\\.[^"\\]*)*)"' + rb"|'([^'\\]*(?:\\(?:'|(?!'))[^'\\]*)*)'"
+WORD = re.compile(rb"""([^\s"']*)(?:""" + QUOTED + rb""")?(?=\s|\Z)""", re.DOTALL)
 ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 

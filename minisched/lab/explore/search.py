@@ -82,7 +82,7 @@ class Exploration:
         aborted = f", {self.aborted} of them aborted after {MAX_TURNS:,} turns" if self.aborted else ""
         how = "exhaustive" if self.exhaustive else f"portfolio of random, PCT and POS, seed {self.seed}"
         if self.schedule is not None:
-            lines = [f"run {self.runs} fails{aborted} ({how}): {told(self.error)}"]
+            lines = [f"run {self.runs} fails{aborted} ({how}): {described(self.error)}"]
             lines += [f"schedule: {self.schedule}", *self.reasons(), "", *self.lanes()]
             return "\n".join(lines)
         if self.exhausted and not self.aborted:
@@ -254,7 +254,7 @@ def run_again(found: Exploration, outcome: Outcome | None) -> None:
             )
 
 
-def told(error: BaseException | None) -> str:
+def described(error: BaseException | None) -> str:
     """Return an error's class and text, whatever its `__str__` does."""
     try:
         return f"{type(error).__name__}: {error}"
