@@ -555,6 +555,8 @@ def test_a_truncated_stream_differs_from_a_closed_one():
 
 
 def test_a_context_may_allow_a_truncated_stream():
+    if ssl.create_default_context().options & ssl.OP_IGNORE_UNEXPECTED_EOF:
+        pytest.skip("each context has the option, so it has no effect")
     context = client_context()
     context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
 
@@ -565,6 +567,28 @@ def test_a_context_may_allow_a_truncated_stream():
             return (yield Read(far, 100)), (yield Read(far, 100))
 
     assert run(main()) == (b"", b"")
+
+
+def test_a_truncated_stream_is_an_error_where_each_context_has_the_option(monkeypatch):
+    """Python 3.11.2 sets OP_IGNORE_UNEXPECTED_EOF in each new context."""
+    make, context = ssl.SSLContext, client_context()
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+
+    def with_option(protocol):
+        new = make(protocol)
+        new.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+        return new
+
+    def main():
+        near, far = yield from connected(client=context)
+        with far:
+            near.inner.close()
+            with pytest.raises(TlsTruncated):
+                yield Read(far, 100)
+
+    monkeypatch.setattr(ssl, "SSLContext", with_option)
+    run(main())
+    assert context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
 
 
 @pytest.mark.parametrize("version", VERSIONS)

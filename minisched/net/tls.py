@@ -42,6 +42,7 @@ from ..io.filelike import FileWrapper, event_of
 from ..io.nonblocking import FileOperation
 from ..tasks.scopes import MoveOnAfter
 from ..tasks.tasks import awaitable
+from .tls_errors import UNEXPECTED_END, explained, reason_of, wrap_without_option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class TlsConnection(FileWrapper):
         super().__init__(inner)
         self.ssl = ssl
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side, server_hostname)
+        self.tls = wrap_without_option(context, self.incoming, self.outgoing, server_side, server_hostname)
         _ = self.incoming.write(received)
         self.prefix = f"TLS with {server_hostname}" if server_hostname else "TLS"  # of error messages
         self.unsent = b""  # ciphertext: the rest of what `outgoing` had
@@ -432,11 +433,9 @@ class TlsConnection(FileWrapper):
 
     def _failed(self, error: ssl.SSLError) -> TlsError:
         """Return the error to raise, now and from now on; send the alert for the peer, if there is room."""
-        from .tls_errors import explained, reason_of  # imported here: of use in a failure only
-
-        ended = isinstance(error, (self.ssl.SSLEOFError, self.ssl.SSLZeroReturnError))
-        kind = TlsTruncated if ended and self.established else TlsError
         reason = reason_of(error)
+        ended = isinstance(error, (self.ssl.SSLEOFError, self.ssl.SSLZeroReturnError)) or reason == UNEXPECTED_END
+        kind = TlsTruncated if ended and self.established else TlsError
         text = f"{self.prefix}: {explained(error, reason, ended, self.established)}"
         self.failure, self.may_hold = (kind, text, reason), True
         with suppress(OSError):

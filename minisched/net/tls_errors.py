@@ -2,6 +2,10 @@
 
 Each says what happened, and at which side. A reason without a sentence is shown as OpenSSL has it.
 
+Decision: where each new context has `ssl.OP_IGNORE_UNEXPECTED_EOF`, as in Python 3.11.2, the option has no effect.
+Because: it says nothing about the program there, and a truncated stream would look like a whole one. Rejected: to leave
+it on, which makes such a stream safe on one Python and not on another.
+
 Not here: the errors themselves (`errors`), and when they are raised (`tls`).
 """
 
@@ -10,7 +14,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
+    from typing import Any
 
+UNEXPECTED_END = "UNEXPECTED_EOF_WHILE_READING"  # the peer's bytes have ended without a close_notify
 NOT_TLS = "the peer does not speak TLS here"
 NO_COMMON_VERSION = "there is no version of TLS that both sides accept"
 NO_CERTIFICATE = "the peer has sent no certificate, and this side requires one"
@@ -60,3 +66,18 @@ def explained(error: ssl.SSLError, reason: str | None, ended: bool, established:
     if reason is None:
         return str(error)
     return SENTENCES.get(reason, reason.replace("_", " ").lower())
+
+
+def wrap_without_option(context: ssl.SSLContext, *arguments: Any) -> ssl.SSLObject:
+    """Return `context.wrap_bio(*arguments)`, without the option that hides truncation where each new context has it."""
+    import ssl  # imported here: slow to import
+
+    option = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    if not ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).options & option:
+        return context.wrap_bio(*arguments)
+    options = context.options
+    context.options = options & ~option  # the object copies those that the context has now
+    try:
+        return context.wrap_bio(*arguments)
+    finally:
+        context.options = options
