@@ -70,14 +70,19 @@ def explained(error: ssl.SSLError, reason: str | None, ended: bool, established:
 
 def wrap_without_option(context: ssl.SSLContext, *arguments: Any) -> ssl.SSLObject:
     """Return `context.wrap_bio(*arguments)`, without the option that hides truncation where each new context has it."""
-    import ssl  # imported here: slow to import
-
-    option = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    if not ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).options & option:
-        return context.wrap_bio(*arguments)
+    option = option_of_each_context()
     options = context.options
+    if not options & option:
+        return context.wrap_bio(*arguments)
     context.options = options & ~option  # the object copies those that the context has now
     try:
         return context.wrap_bio(*arguments)
     finally:
         context.options = options
+
+
+def option_of_each_context() -> int:
+    """Return the option that hides truncation, if each new context has it, and otherwise 0."""
+    import ssl  # imported here: slow to import
+
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
