@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from contextvars import ContextVar
 
@@ -707,6 +708,32 @@ def test_cancelling_a_task_that_is_done_changes_nothing(kernel):
     crank(kernel)
     kernel.cancel(task)
     assert (task.state, task.requested) == ("done", None)
+
+
+def test_a_mass_cancellation_leaves_no_object_for_each_task(kernel):
+    def undo():
+        return None
+
+    wait = Do(lambda kernel, task: kernel.park(task, undo))  # one for all, so that no task holds an object of its own
+
+    def parked():
+        yield wait
+
+    parent = kernel.spawn(parked(), "parent")
+    tasks = [kernel.spawn(parked(), parent=parent) for _ in range(300)]
+    kernel.turns(301)
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(gc.get_objects())
+        kernel.cancel(parent, "enough", kernel.spawn(log_of([]), "canceller"))
+        woken = len(gc.get_objects()) - before
+    finally:
+        gc.enable()
+    assert woken < 50 and set(states(*tasks)) == {"ready"}
+    kernel.turns(400)
+    assert set(states(*tasks)) == {"done"}
+    assert len({id(task.effective) for task in tasks}) == 1 and tasks[0].effective == ("enough", None)
 
 
 @pytest.mark.parametrize("kind", ["generator", "coroutine"])

@@ -473,6 +473,26 @@ def test_a_release_removes_the_body_end_callback():
     assert run(main()) == {} and len(log) == 6
 
 
+def test_the_end_of_a_former_owner_does_not_concern_the_waiters_of_the_next_one():
+    lock, log = Lock(), []
+
+    def former():
+        yield from contender(lock, log, "former")
+        yield Sleep(2)
+
+    def main():
+        lock_held = yield lock.acquire()
+        yield Spawn(former())
+        yield
+        lock_held.release()
+        yield Sleep(1)
+        yield Spawn(contender(lock, log, "owner", seconds=5))
+        yield Spawn(contender(lock, log, "waiter"))
+
+    run(main())
+    assert log == ["former owns it", "owner owns it", "waiter owns it"]
+
+
 def test_a_cycle_of_locks_is_reported_as_a_deadlock():
     one, two = Lock("one"), Lock("two")
 

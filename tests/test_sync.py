@@ -225,6 +225,6 @@ def test_each_public_class_and_method_has_an_example(kind):
 
 # Called by syscalls and by `Primitive`, not by users.
 FOR_SUBCLASSES = {
-    "add_waiter", "hand_over", "in_use", "make_buffer", "offer", "state", "take", "try_acquire",
+    "add_waiter", "hand_over", "in_use", "make_buffer", "offer", "state", "take", "try_acquire", "watch_owner",
     "unbind", "wake_waiters", "waiting",
 }  # fmt: skip

@@ -63,7 +63,7 @@ STUCK_SECONDS = 1.0  # since the second interrupt: a loop that has not seen it b
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 # The functions that resume a task's body: the code that they call is user code.
-BODY_CALLERS = [function.__code__ for function in (Kernel.turns, Task.throw_in, Task.cancel_in, close_body)]
+BODY_CALLERS = [function.__code__ for function in (Kernel.turns, Task.throw_in, Kernel.raise_cancelled, close_body)]
 
 
 class Interrupts(Service):

@@ -241,7 +241,12 @@ class Poller(Service):
                 continue
             waiter = state.reader
             if waiter is None:
-                self._count_unclaimed(state, READ)
+                if (
+                    state.drained
+                ):  # read since the last event, by a task that is ready: nearly always so in a busy server
+                    state.drained, state.unclaimed = False, 1
+                else:
+                    self._count_unclaimed(state, READ)
                 continue
             state.reader, state.unclaimed = None, 0
             state.used = True

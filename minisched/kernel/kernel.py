@@ -20,7 +20,7 @@ from contextvars import copy_context
 from itertools import repeat, starmap
 from types import GeneratorType
 
-from ..errors import SyscallError
+from ..errors import Cancelled, SyscallError
 from . import misuse
 from .lifecycle import close_body
 from .syscall import Services, Syscall
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .syscall import Kind
     from .watcher import Watcher
 
-MAX_DELIVERIES = 1000  # Cancelleds of one request that a task may swallow before the kernel closes it
+MAX_DELIVERIES = 1000  # Cancelleds of one request, at checkpoints, that a task may swallow before the kernel closes it
 
 
 class Kernel:
@@ -56,6 +56,7 @@ class Kernel:
     def __init__(self, lifecycle: type[Any], ready: Any = None) -> None:
         self.ready: deque[Task] = deque[Task]() if ready is None else ready
         self.current: Task | None = None  # the running task
+        self.cancel_step = self.raise_cancelled  # the `step` that raises Cancelled
         self.root = Scope()  # above main
         self.services = Services(self)
         self.ended: Callable[[Task, BaseException], None] = self.services[lifecycle].ended
@@ -68,9 +69,9 @@ class Kernel:
     def turns(self, limit: int) -> None:  # noqa: C901
         """Run turns until `limit` are over or no task is ready.
 
-        Discussion. Why is this one long function? Here, a call or store costs several percent of `switch`. So a running
-        task's state is still READY; it is HANDLING once it has yielded a call. `starmap` calls `popleft` in C (10 % of
-        `switch`). It must not meet an empty queue: each branch puts the task back or comes to the test at the bottom.
+        Discussion. Why one long function? Here, a call or store costs several percent of `switch`. So a running task's
+        state is still READY; it is HANDLING once it has yielded a call. `starmap` calls `popleft` in C (10 % of
+        `switch`). It must not meet an empty queue: each branch puts the task back, or comes to the test at the bottom.
         """
         ready, watch, execute, handling, ready_state = self.ready, self.watch, self.execute, HANDLING, READY
         for task in starmap(ready.popleft, repeat((), limit if ready else 0)):
@@ -114,9 +115,11 @@ class Kernel:
 
     def _deliver_cancelled(self, task: Task, call: Any) -> None:
         """Answer a checkpoint with Cancelled; close a task that has swallowed too many of them."""
-        deliveries = task.deliveries
-        if deliveries is None or deliveries[0] is not task.scope.effective or deliveries[1] < MAX_DELIVERIES:
-            return self._answer(task, call, task.cancel_in, None)
+        request, before = task.scope.effective, task.deliveries
+        count = 1 if before is None or before[0] is not request else before[1] + 1
+        if count <= MAX_DELIVERIES:
+            task.deliveries = (request, count)
+            return self._answer(task, call, self.cancel_step, None)
         error = SyscallError(misuse.SWALLOWED.format(task.name, MAX_DELIVERIES))
         close_body(task, error)
         return self.ended(task, error)
@@ -209,8 +212,7 @@ class Kernel:
             raise self.broken_rule(misuse.NOT_PARKED.format(task.name, task.state_name))
         task.state = READY
         task.undo = task.call = None
-        task.step = task.gen.send
-        task.sent = value
+        task.step, task.sent = task.gen.send, value
         self.ready.append(task)
         if self.watch is not None:
             self.watch.wake(task, self.current)
@@ -258,7 +260,19 @@ class Kernel:
 
     def _abort_wait(self, task: Task) -> None:
         self.resume(task, self.undo_wait(task))
-        task.step = task.cancel_in
+        task.step = self.cancel_step
+
+    def raise_cancelled(self, done: object = None) -> Any:
+        """Raise Cancelled at the running task's yield. The `step` of one turn.
+
+        Decision: a Cancelled is created in the turn that raises it, and all tasks share this step. Because: one object
+        for each of 50,000 tasks makes the garbage collector walk all (`cancel`). Rejected: creating it in `cancel`.
+        """
+        task: Any = self.current
+        request, step, task.step = task.scope.effective or (None, None), task.gen.throw, task.gen.send
+        box = [Cancelled(request[0], request[1], done)]
+        del self, task, request, done  # the frames of the error hold this one: see `minisched.loop.Loop`
+        return step(box.pop())
 
     def undo_wait(self, task: Task) -> object:
         """Call a parked task's undo, which gives up its wait; return what it returned. The task stays parked."""

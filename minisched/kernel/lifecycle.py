@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .kernel import Kernel
+    from .scoping import Anonymous
     from .tree import Task
     from .waiting import Waiter
 
@@ -87,6 +88,7 @@ class Lifecycle(Service):
         self.on_done: dict[Task, Callable[[Task], bool]] = {}
         self.failed: dict[Task, dict[Task, None]] = {}  # children whose failure a parent will raise, by the parent
         self.quit: BaseException | None = None
+        self.last_reason: Anonymous = (None, None)  # of the last cancelled task that ended, shared with the next one
 
     def tasks(self) -> Iterable[Task]:
         """Return the tasks that are parked in Join and JoinAll."""
@@ -185,7 +187,7 @@ class Lifecycle(Service):
         task.scope = task.gen = task.context = None  # type: ignore[assignment]
         if task.effective is not None:
             task.deliveries = None
-            forget_canceller(task)
+            self.last_reason = forget_canceller(task, self.last_reason)
         if task.failure is not None or self.joiners or self.on_done:
             self._notify(task)
         if self.joining_all and parent in self.joining_all and parent.live_children == 0:
@@ -239,6 +241,15 @@ class Lifecycle(Service):
         del self.on_body_end[task][callback]
         if not self.on_body_end[task]:
             del self.on_body_end[task]
+
+    def move_body_end_callback(self, callback: Callback, task: Task, to: Task | None) -> None:
+        """Register a callback of `task` for another task in its place, or for none."""
+        if to is not None and to not in self.on_body_end and len(self.on_body_end[task]) == 1:
+            self.on_body_end[to] = self.on_body_end.pop(task)
+            return
+        self.remove_body_end_callback(task, callback)
+        if to is not None:
+            self.add_body_end_callback(to, callback)
 
     def add_joiner(self, task: Task, joiner: Waiter) -> Callable[[], object]:
         """Register `joiner`, which is woken at the end of `task`; return the undo."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from .tree import Scope, Task
 
+    Anonymous = tuple[str | None, None]  # the reason of a cancellation, without the task that cancelled
+
 
 def enter(task: Task, scope: Scope) -> None:
     """Make `scope` the innermost scope of the running task."""
@@ -54,7 +56,7 @@ def leave(scope: Scope, error: BaseException | None) -> BaseException | None:
     for child in reversed([*scope.children()]):
         child.requested = child.requested or requested
         adopt(outer, child)
-    forget_canceller(scope)
+    _ = forget_canceller(scope)
     if task.deliveries is not None and task.deliveries[0] is not outer.effective:
         task.deliveries = None
     if error is None or requested is None:
@@ -64,12 +66,25 @@ def leave(scope: Scope, error: BaseException | None) -> BaseException | None:
     return rest
 
 
-def forget_canceller(scope: Scope) -> None:
-    """Keep the reason of a cancellation that has ended, but not the task that cancelled, which has a result."""
+def forget_canceller(scope: Scope, last: Anonymous = (None, None)) -> Anonymous:
+    """Keep the reason of a cancellation that has ended, but not the task that cancelled, which has a result.
+
+    Decision: all tasks that one request has cancelled share one tuple. Because: a new one for each of 50,000 tasks
+    makes the garbage collector walk them all (`cancel`). Rejected: dropping the reason, which a Join reports.
+
+    Args:
+        scope: a scope that was left, or a done task.
+        last: the result of the last call, to be shared.
+    """
     if scope.effective is not None:
-        scope.effective = (scope.effective[0], None)
+        if scope.effective[0] is not last[0]:
+            last = (scope.effective[0], None)
+        scope.effective = last
     if scope.requested is not None:
-        scope.requested = (scope.requested[0], None)
+        if scope.requested[0] is not last[0]:
+            last = (scope.requested[0], None)
+        scope.requested = last
+    return last
 
 
 def adopt(scope: Scope, child: Any) -> None:

@@ -9,7 +9,6 @@ Not here: entering and leaving a scope (`scoping`); turns, and the walk at a can
 
 from __future__ import annotations
 
-from ..errors import Cancelled
 from .generic import Answer, Answering
 
 TYPE_CHECKING = False
@@ -113,12 +112,12 @@ class Task(Scope, Answering[Answer]):
     daemon: bool  # not waited for: cancelled when the parent's body and its other children have ended
     # Written by the kernel.
     state: str  # READY (queued, or running: `kernel.current`), HANDLING (its call), PARKED, ENDING or DONE
-    step: Any  # the next turn calls it with `sent`: `gen.send`, `throw_in` or `cancel_in`; None while parked
-    sent: Any  # the answer that the next turn sends; for `throw_in` an error and its traceback, for `cancel_in` `done`
+    step: Any  # the next turn calls it with `sent`: `gen.send`, `throw_in`, `kernel.cancel_step`; None while parked
+    sent: Any  # the answer that the next turn sends; `throw_in`: an error and its traceback; `cancel_step`: `done`
     undo: Callable[[], object] | None  # while parked: gives up the wait; None: the wait cannot be cancelled
     call: Any  # while parked: the syscall, or an object with the same repr, which reports show
     scope: Scope  # the innermost one; at first the task itself, a reference cycle that `lifecycle` breaks
-    deliveries: tuple[object, int] | None  # the last request, and the number of Cancelleds raised for it
+    deliveries: tuple[object, int] | None  # the last request that met a checkpoint, and at how many it did
     # Written by `lifecycle`.
     children_spawned: int
     live_children: int  # living children that this task waits for: all but daemons
@@ -153,19 +152,6 @@ class Task(Scope, Answering[Answer]):
         """Raise an error at the task's yield, with the traceback that it came with. The `step` of one turn."""
         step, self.step, box = self.gen.throw, self.gen.send, [BaseException.with_traceback(*sent)]
         del self, sent  # the frames of the error hold this one: see `minisched.loop.Loop`
-        return step(box.pop())
-
-    def cancel_in(self, done: object = None) -> Any:
-        """Raise Cancelled at the task's yield. The `step` of one turn.
-
-        Decision: a Cancelled is created in the turn that raises it. Because: 100,000 created at once made the garbage
-        collector walk all tasks again and again (`scale_cancel`: twice the time). Rejected: creating it in `cancel`.
-        """
-        request = self.scope.effective or (None, None)
-        count = self.deliveries[1] + 1 if self.deliveries is not None and self.deliveries[0] is request else 1
-        step, self.step, self.deliveries = self.gen.throw, self.gen.send, (request, count)
-        box = [Cancelled(*request, done)]
-        del self, request, done  # as above
         return step(box.pop())
 
     def __repr__(self) -> str:

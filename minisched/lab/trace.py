@@ -94,7 +94,7 @@ def next_input(task: Task) -> str:
     """Describe what a task's next turn sends or raises into it."""
     if task.step == task.throw_in:
         return f"raise {short(task.sent[0])}"
-    if task.step == task.cancel_in:
+    if task.step is task.kernel.cancel_step:
         return f"raise {short(Cancelled(*(task.scope.effective or (None, None))))}"
     return short(task.sent)
 

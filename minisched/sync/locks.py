@@ -32,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Self
 
     from ..kernel import Kernel
     from ..kernel.waiting import Waiter
@@ -184,32 +184,22 @@ class Lock(Primitive):
 
     def hand_over(self, kernel: Kernel) -> None:
         """Make the first waiter the owner, or the lock free."""
-        if self.watches_owner:
-            self._watch_owner(False)
-        if not self.waiters:
-            self.owner = None
-            return
-        waiter, _ = self.waiters.popitem(last=False)
-        self.owner = waiter if isinstance(waiter, Task) else waiter.task
-        if self.waiters:
-            self._watch_owner(True)
-        resume(kernel, waiter, self)
-
-    def add_waiter(self, waiter: Waiter, brought: Any = None) -> Callable[[], object]:
-        """Append a waiter to the wait queue; return the undo."""
-        if not self.watches_owner:
-            self._watch_owner(True)
-        return super().add_waiter(waiter, brought)
-
-    def _watch_owner(self, watch: bool) -> None:
-        """Register this lock to be called when the body of the owner ends, or unregister it."""
-        self.watches_owner = watch
-        assert self.owner is not None and self.kernel is not None
-        lifecycle = self.kernel.services[Lifecycle]
-        if watch:
-            lifecycle.add_body_end_callback(self.owner, self)
+        last, waiters = self.owner, self.waiters
+        if waiters:
+            waiter, _ = waiters.popitem(last=False)
+            owner = self.owner = waiter if isinstance(waiter, Task) else waiter.task
+            resume(kernel, waiter, self)
         else:
-            lifecycle.remove_body_end_callback(self.owner, self)
+            owner = self.owner = None
+        if self.watches_owner:
+            self.watches_owner = bool(waiters)
+            kernel.services[Lifecycle].move_body_end_callback(self, last, owner if waiters else None)
+
+    def watch_owner(self, kernel: Kernel) -> None:
+        """Register this lock to be called when the body of the owner ends."""
+        assert self.owner is not None
+        self.watches_owner = True
+        kernel.services[Lifecycle].add_body_end_callback(self.owner, self)
 
     def __call__(self, owner: Task) -> None:
         """Wake all waiters with an error: the body of the owner has ended and nothing will release the lock."""
@@ -368,7 +358,10 @@ class Acquire(Selectable[Lock]):
         return lock if lock.try_acquire(task) else NOT_YET
 
     def add_waiter(self, kernel: Kernel, waiter: Waiter) -> Callable[[], object]:
-        return self.lock.add_waiter(waiter)
+        lock = self.lock
+        if not lock.watches_owner:
+            lock.watch_owner(kernel)
+        return lock.add_waiter(waiter)
 
     def blockers(self) -> Iterable[Task]:
         """Return the tasks that this call waits for: the owner. Deadlock reports find cycles by it."""
