@@ -254,3 +254,15 @@ def test_the_message_names_the_point_once():
         r"task 'main' was cancelled at the start of a turn of task 'main' \(turn 1 of the run\): KeyError\('k'\)",
         str(caught.value),
     )
+
+
+def test_a_program_that_ends_sooner_than_in_the_first_run_has_left_no_timer():
+    seconds = [2, *[1] * 20]
+
+    def make():
+        def main():
+            yield Sleep(seconds.pop(0))
+
+        return main()
+
+    assert cancel_everywhere(make) > 4

@@ -21,7 +21,7 @@ from __future__ import annotations
 from ..errors import TaskCancelled
 from ..lab.leftovers import Trial
 from ..tasks.clocks import VirtualClock
-from ..tasks.timers import Timers
+from ..tasks.timers import Timer, Timers
 from .checker import Checker
 
 TYPE_CHECKING = False
@@ -100,6 +100,7 @@ class CancelAt(Trial):
         super().__init__(make, (TaskCancelled, *expected))
         self.kind, self.number, self.time, self.cancel_main = kind, number, time, cancel_main
         self.clock = VirtualClock()
+        self.timer: Timer | None = None  # of the injection
         self.turns: list[Task] = []  # the task of each turn
         self.waits: list[tuple[Task, float]] = []  # the task of each wait, and when the wait began
         self.waiting: dict[Task, int] = {}  # the number of the wait that each parked task is in
@@ -125,7 +126,7 @@ class CancelAt(Trial):
         # Timers with the same deadline fire in the order of their creation. Made before the program runs, the
         # deadline comes before any event that ends the wait; made when the wait has begun (in `park`), after it.
         if self.kind == BEFORE and self.time is not None:
-            _ = kernel.service(Timers).call_at(self.time, self._cancel_waiter)
+            self.timer = kernel.service(Timers).call_at(self.time, self._cancel_waiter)
 
     def turn(self, task: Task) -> None:
         self.turns.append(task)
@@ -139,12 +140,17 @@ class CancelAt(Trial):
             if self.kind == PARK:
                 self._inject(task)
             if self.kind == AFTER and self.time is not None:
-                _ = self.kernel.service(Timers).call_at(self.time, self._cancel_waiter)
+                self.timer = self.kernel.service(Timers).call_at(self.time, self._cancel_waiter)
 
     def wake(self, task: Task, by: Task | None) -> None:
         number = self.waiting.pop(task, None)
         if number is not None and self.clock.now() > self.waits[number][1]:
             self.wait_ends[number] = self.clock.now()
+
+    def exit(self, task: Task) -> None:
+        if task.spawner is None and self.timer is not None:
+            self.timer.cancel()  # a program with files or processes may end sooner than the first time
+        super().exit(task)
 
     def _cancel_waiter(self) -> None:
         if self.number < len(self.waits):
