@@ -241,9 +241,8 @@ class Poller(Service):
                 continue
             waiter = state.reader
             if waiter is None:
-                if (
-                    state.drained
-                ):  # read since the last event, by a task that is ready: nearly always so in a busy server
+                # The task that reads it is ready, and has read since the last event: so it is in a busy server.
+                if state.drained:
                     state.drained, state.unclaimed = False, 1
                 else:
                     self._count_unclaimed(state, READ)
