@@ -14,6 +14,7 @@ import pytest
 
 from minisched import (
     NOT_YET,
+    CancelScope,
     CurrentTask,
     Now,
     Pause,
@@ -84,6 +85,17 @@ def test_a_broken_invariant_ends_the_run():
         yield
 
     with pytest.raises(AssertionError, match="main running> is misplaced"):
+        run(main())
+
+
+def test_a_scope_that_does_not_see_its_cancellation_ends_the_run():
+    def main():
+        task = yield CurrentTask()
+        with (yield CancelScope()):
+            task.scope.effective = task.scope
+            yield
+
+    with pytest.raises(AssertionError, match="main running> does not see its cancellation"):
         run(main())
 
 

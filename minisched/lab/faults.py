@@ -239,7 +239,8 @@ class FaultTrial(Trial):
     def check(self) -> None:
         """Check that no descriptor, thread or child process is left."""
         left = self.before.left()
-        assert not left, f"the run left behind: {left}"
+        if left:
+            raise AssertionError(f"the run left behind: {left}")
 
     def _timers(self, kernel: Kernel) -> Timers:
         self.faults.kernel = kernel

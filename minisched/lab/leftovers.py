@@ -61,7 +61,8 @@ class Trial(Watcher):
             except BaseException as error:
                 if not consists_of(error, self.expected):
                     raise
-            assert not self.leftovers, f"the run left behind: {', '.join(self.leftovers)}"
+            if self.leftovers:
+                raise AssertionError(f"the run left behind: {', '.join(self.leftovers)}")
             if check is not None:
                 _ = check()
             self.check()

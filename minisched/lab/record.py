@@ -31,7 +31,7 @@ from ..kernel.tracebacks import PACKAGE
 from ..kernel.watcher import Watcher
 from ..loop import run
 from .report import label, stack
-from .tape import BadRecording, NotRecordable, TapeReader, TapeWriter, decode, encode
+from .tape import BadRecording, NotRecordable, TapeReader, TapeWriter, arguments, decode, described, encode
 from .world import World
 from .world_sockets import WorldSocket
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from ..kernel import Syscall, Task
+    from ..tasks.clocks import Clock
 
     Result = TypeVar("Result")
     Program = Generator[Any, Any, Result] | Coroutine[Any, Any, Result]
@@ -101,7 +102,13 @@ class RecordingEnded(SyscallError):
 
 
 def record(
-    main: Program[Result], path: str | os.PathLike[str], *, watch: Sequence[Watcher] = (), **header: Any
+    main: Program[Result],
+    path: str | os.PathLike[str],
+    *,
+    clock: Clock | None = None,
+    watch: Sequence[Watcher] = (),
+    debug: bool = False,
+    **header: Any,
 ) -> Result:
     """Run a program, and write the answers of the operating system to a file; return its result.
 
@@ -113,7 +120,9 @@ def record(
     Args:
         main: the generator or coroutine of the first task.
         path: the file. One that exists is overwritten.
+        clock: a clock that gives the same times again, such as a VirtualClock; by default the machine's, recorded.
         watch: observers, as for `run`.
+        debug: whether to find mistakes of the program, as for `run`.
         header: values that JSON can write, for the first line of the file.
 
     Raises:
@@ -138,18 +147,27 @@ def record(
         main.close()
         raise
     try:
-        return run(main, services=recorder.services(), watch=[Refusals(recorder), *watch], debug=False)
+        return run(main, services=recorder.services(clock), watch=[Refusals(recorder), *watch], debug=debug)
     finally:
         recorder.close()
 
 
-def replay(main: Program[Result], path: str | os.PathLike[str], *, watch: Sequence[Watcher] = ()) -> Result:
+def replay(
+    main: Program[Result],
+    path: str | os.PathLike[str],
+    *,
+    clock: Clock | None = None,
+    watch: Sequence[Watcher] = (),
+    debug: bool = False,
+) -> Result:
     """Run a program with the answers of a recording; return its result, or raise the error of the recorded run.
 
     Args:
         main: the generator or coroutine of the first task, as it was recorded.
         path: the file that `record` has written.
+        clock: the kind of clock that was given to `record`.
         watch: observers, as for `run`.
+        debug: whether to find mistakes of the program, as for `run`.
 
     Raises:
         Diverged: the program asks another question than the recorded run.
@@ -177,7 +195,7 @@ def replay(main: Program[Result], path: str | os.PathLike[str], *, watch: Sequen
     """
     player = Player(TapeReader(os.fspath(path)))
     try:
-        result = run(main, services=player.services(), watch=watch, debug=False)
+        result = run(main, services=player.services(clock), watch=watch, debug=debug)
         player.finish()
     except BaseException as error:
         if player.fault is None or error is player.fault:
@@ -202,7 +220,8 @@ class Refusals(Watcher):
         reason = NOT_RECORDABLE.get(type(call).__module__)
         if reason is not None and not self.recorder.over:
             self.recorder.over = True
-            _ = task.kernel.broken_rule(f"{call!r} of task {task.name!r} can't be recorded: {reason}")
+            self.recorder.refused = f"{call!r} of task {task.name!r} can't be recorded: {reason}"
+            _ = task.kernel.broken_rule(self.recorder.refused)
 
 
 class Recorder(World):
@@ -216,6 +235,7 @@ class Recorder(World):
         self.inside = False  # a question is being answered; the questions that its answer needs are a part of it
         self.time = self.flushed_at = 0.0
         self.over = False  # the rest of the run can't be repeated
+        self.refused: str | None = None  # why a call could not be recorded
 
     def ask(self, kind: str, thing: Any, do: Callable[..., Any], *args: Any) -> Any:
         """Return the answer of the operating system, and note it."""
@@ -281,7 +301,7 @@ class Recorder(World):
 
     def refuse(self, what: str) -> Any:
         """End the run: the rest can't be recorded."""
-        self.over = True
+        self.over, self.refused = True, what
         super().refuse(what)
 
     def close(self) -> None:
@@ -415,19 +435,3 @@ def form(value: Any) -> Any:
     if isinstance(value, WorldSocket):
         return {"socket": [value.properties, encode(value.peer)]}
     return encode(value)
-
-
-def arguments(kind: str, args: tuple[Any, ...]) -> list[Any]:
-    """Return the arguments of a question as they are recorded, and compared."""
-    if kind == "poll":
-        return []  # the timeout follows from the time and the deadlines
-    if kind == "write":
-        return [len(args[0]), zlib.crc32(args[0])]  # the bytes themselves are the program's
-    return list(map(encode, args))
-
-
-def described(line: list[Any]) -> str:
-    """Return a question as text: its kind, the number of the thing, and the arguments."""
-    kind, number, *rest = line if len(line) > 1 else [*line, ""]
-    text = f"{kind} of {number}" if number != "" else str(kind)
-    return f"{text} with {json.dumps(rest)}" if rest else text

@@ -234,3 +234,19 @@ class TapeReader:
             if number == 1:
                 raise BadRecording(f"{self.path} is not a recording: its first line is not JSON") from None
             raise BadRecording(f"{self.path} was changed: line {number} is not JSON: {error}") from None
+
+
+def arguments(kind: str, args: tuple[Any, ...]) -> list[Any]:
+    """Return the arguments of a question as they are recorded, and compared."""
+    if kind == "poll":
+        return []  # the timeout follows from the time and the deadlines
+    if kind == "write":
+        return [len(args[0]), zlib.crc32(args[0])]  # the bytes themselves are the program's
+    return list(map(encode, args))
+
+
+def described(line: list[Any]) -> str:
+    """Return a question as text: its kind, the number of the thing, and the arguments."""
+    kind, number, *rest = line if len(line) > 1 else [*line, ""]
+    text = f"{kind} of {number}" if number != "" else str(kind)
+    return f"{text} with {json.dumps(rest)}" if rest else text

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ..io.filelike import FileState
     from ..kernel import Kernel
     from ..kernel.waiting import Waiter
+    from ..tasks.clocks import Clock
 
 CLOCK, POLLER, WAKEUP, NETWORK, NAMES, FIRST_SOCKET = range(6)  # the numbers of the things that are asked
 
@@ -88,12 +89,12 @@ class World:
         assert self.kernel is not None
         raise self.kernel.broken_rule(what)
 
-    def services(self) -> dict[type[Any], Callable[[Kernel], Any]]:
-        """Return the services of a run in this world, for `run(services=...)`."""
+    def services(self, clock: Clock | None = None) -> dict[type[Any], Callable[[Kernel], Any]]:
+        """Return the services of a run in this world, for `run(services=...)`; a `clock` takes the place of its own."""
         from .world_sockets import WorldNames, WorldNetwork  # imported here: a cycle
 
         kinds: dict[type[Any], Any] = {
-            Timers: WorldTimers,
+            Timers: partial(WorldTimers, clock=clock),
             Poller: WorldPoller,
             Wakeup: WorldWakeup,
             Interrupts: WorldInterrupts,
@@ -108,9 +109,9 @@ class World:
 class WorldTimers(Timers):
     """The timers of a run whose clock asks the world."""
 
-    def __init__(self, kernel: Kernel, world: World) -> None:
+    def __init__(self, kernel: Kernel, world: World, clock: Clock | None = None) -> None:
         world.kernel = kernel
-        super().__init__(kernel, WorldClock(world))
+        super().__init__(kernel, clock or WorldClock(world))
 
 
 class WorldClock:

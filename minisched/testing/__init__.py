@@ -3,7 +3,8 @@
 `run` runs a program in virtual time and asserts the kernel's invariants. `trace` returns the text trace of a run, and
 `golden` compares a text with a stored one. `check_syscall` is the conformance test for a syscall that waits.
 `cancel_everywhere` runs a program once for each point at which a cancellation can reach it. `Checker` and
-`VirtualClock` are the parts of `run`, for `minisched.run`.
+`VirtualClock` are the parts of `run`, for `minisched.run`. With pytest, a test and its fixtures can be generators or
+`async def` functions themselves (`pytest_plugin`; `fixture`, `Provide`).
 
 Theory of operation. The virtual clock jumps to the next deadline as soon as no task is ready, so no test ever waits,
 and a program without files and threads makes the same run each time. Every check raises an AssertionError whose
@@ -27,6 +28,7 @@ from ..tasks.timers import Timers
 from .cancel_everywhere import cancel_everywhere
 from .check_syscall import check_syscall
 from .checker import Checker
+from .fixtures import Provide, fixture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +44,17 @@ if TYPE_CHECKING:
 
     Program = Generator[Any, Any, Result] | Coroutine[Any, Any, Result]
 
-__all__ = ["Checker", "VirtualClock", "cancel_everywhere", "check_syscall", "golden", "run", "trace"]
+__all__ = [
+    "Checker",
+    "Provide",
+    "VirtualClock",
+    "cancel_everywhere",
+    "check_syscall",
+    "fixture",
+    "golden",
+    "run",
+    "trace",
+]
 
 
 def run(
@@ -153,6 +165,7 @@ def golden(text: str, path: str | Path, *, update: bool = False) -> None:
     expected = path.read_text(encoding="utf-8").splitlines()
     actual = text.rstrip("\n").splitlines()
     difference = "\n".join(difflib.unified_diff(expected, actual, str(path), "this run", lineterm=""))
-    assert not difference, (
-        f"the text differs from the golden file (if the change is intended, update the file):\n{difference}"
-    )
+    if difference:
+        raise AssertionError(
+            f"the text differs from the golden file (if the change is intended, update the file):\n{difference}"
+        )

@@ -144,10 +144,10 @@ class Trial(Watcher):
         parts: list[Any] = [*made, None, None] if isinstance(made, tuple) else [made, None, None]
         self.call, self.complete, self.clean = parts[:3]
         self.before = arguments(self.call)
-        assert isinstance(self.call, Syscall), f"make() must return a syscall, not {self.call!r}"
-        assert self.complete is None or callable(self.complete), (
-            f"complete must be a function to call, not {self.complete!r}"
-        )
+        if not isinstance(self.call, Syscall):
+            raise AssertionError(f"make() must return a syscall, not {self.call!r}")
+        if self.complete is not None and not callable(self.complete):
+            raise AssertionError(f"complete must be a function to call, not {self.complete!r}")
         me = yield CurrentTask()
         self.resources = Resources()
         self.subject = self.kernel.spawn(self._body(), "subject", me, keep=True)

@@ -7,6 +7,8 @@ from ..kernel.tree import PARKED, READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..kernel import Kernel, Scope, Task
 
 MAX_TASKS_FULLY_CHECKED = 1000  # with more living tasks, only some turns are checked: a check costs O(tasks)
@@ -49,15 +51,29 @@ class Checker(OneThread):
 
 def check(kernel: Kernel) -> None:
     """Assert the kernel's invariants (they stand at the top of `kernel/kernel.py`). O(tasks)."""
+    for violation in violations(kernel):
+        raise AssertionError(violation)  # no `assert`: pytest would rewrite it, and -O leave it out
+
+
+def violations(kernel: Kernel) -> Iterator[str]:
+    """Describe each violation of an invariant."""
     queued = set(kernel.ready)
-    assert len(queued) == len(kernel.ready), f"queued twice: {list(kernel.ready)}"
+    if len(queued) != len(kernel.ready):
+        yield f"queued twice: {list(kernel.ready)}"
     for task in kernel.tasks():
-        assert (task in queued) == (task.state is READY and task is not kernel.current), f"{task} is misplaced"
-        assert task.state is PARKED or (task.undo is None and task.call is None), f"{task} has an undo"
-        scope: Scope | None = task.scope
-        while scope is not None and scope is not task.parent:
-            assert scope.effective is scope.effective_now(), f"{task} does not see its cancellation"
-            scope = scope.parent
+        if (task in queued) != (task.state is READY and task is not kernel.current):
+            yield f"{task} is misplaced"
+        if task.state is not PARKED and not (task.undo is None and task.call is None):
+            yield f"{task} has an undo"
+        if not all(scope.effective is scope.effective_now() for scope in scopes_of(task)):
+            yield f"{task} does not see its cancellation"
     for service in kernel.services.values():
-        for task in service.tasks():
-            assert task.state is PARKED, f"{type(service).__name__} still holds {task}"
+        yield from (f"{type(service).__name__} still holds {task}" for task in service.tasks() if task.state != PARKED)
+
+
+def scopes_of(task: Task) -> Iterator[Scope]:
+    """Yield the scopes of a task, from the innermost to the task itself."""
+    scope: Scope | None = task.scope
+    while scope is not None and scope is not task.parent:
+        yield scope
+        scope = scope.parent

@@ -172,6 +172,8 @@ TESTS = {
     "lab.trace": ["test_trace.py"],
     "lab.report": ["test_report.py"],
     **{f"lab.{name}": ["test_record.py"] for name in ("record", "tape", "world", "world_sockets")},
+    **{f"testing.{name}": ["test_pytest_plugin.py"] for name in ("fixtures", "pytest_plugin")},
+    "testing.checker": ["test_testing.py"],
     **{f"lab.explore.{name}": ["test_exhaustive.py"] for name in ("exhaustive", "footprints", "tracking")},
     **{f"lab.explore.{name}": ["test_exhaustive.py"] for name in ("explain", "checkpoint", "together")},
     **{f"lab.explore.{name}": ["test_explore.py"] for name in ("search", "schedule", "portfolio")},
