@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ from helpers import nothing_is_left  # noqa: F401
 from minisched import (
     Accept,
     Cancel,
+    Close,
     ClosedError,
     Connect,
     InThread,
@@ -22,18 +24,24 @@ from minisched import (
     Open,
     OpenDatagram,
     Read,
+    ReadAt,
     Resolve,
     Sleep,
     Spawn,
     Stream,
+    Sync,
     SyscallError,
     Timeout,
     Write,
+    WriteAt,
     gather,
     open_connection,
+    read_file,
     run,
     serve_listeners,
+    write_file,
 )
+from minisched.io.nowait import MAX_READ_BYTES
 from minisched.kernel.tree import PARKED
 from minisched.lab import Faults, faults_everywhere, leftovers
 from minisched.lab.faults import FAULTS, JUMP_SECONDS
@@ -84,6 +92,29 @@ def served(seen=None, clients=2):
         yield Cancel(server)
 
 
+def uses_files(path):
+    """Write and read a file, by each call."""
+    with (yield Open(path, "w+")) as file:
+        yield Write(file, b"01234")
+        yield WriteAt(file, b"5", 5)
+        yield Sync(file)
+        file.position = 0
+        while (yield Read(file, 4)):
+            pass
+        yield ReadAt(file, MAX_READ_BYTES + 1, 0)
+
+
+def uses_a_pipe():
+    """Write to a pipe of the program, and read it."""
+    near, far = os.pipe()
+    try:
+        yield Write(far, b"0123")
+        yield Read(near, 4)
+    finally:
+        yield Close(near)
+        yield Close(far)
+
+
 # One fault.
 
 
@@ -91,15 +122,17 @@ PLACES = [(kind, fault) for kind, faults in FAULTS.items() for fault in faults]
 
 
 @pytest.mark.parametrize(("kind", "fault"), PLACES)
-def test_each_fault_happens_where_the_script_says(kind, fault):
+def test_each_fault_happens_where_the_script_says(kind, fault, tmp_path):
     def main():
-        try:
-            yield from served()
-        except (OSError, ExceptionGroup):
-            pass
+        for program in served(), uses_files(tmp_path / "file"), uses_a_pipe():
+            try:
+                yield from program
+            except (OSError, ExceptionGroup):
+                pass
         return (yield Now())
 
-    faults = Faults({(kind, 1): fault})
+    needed = {("cached", 1): "not cached"} if kind == "pread" else {}
+    faults = Faults({(kind, 1): fault} | needed)
     services = faults.services()
     services[type_of_timers()] = lambda kernel: faults_timers(faults, kernel)
     try:
@@ -108,7 +141,7 @@ def test_each_fault_happens_where_the_script_says(kind, fault):
         assert fault == "Ctrl-C"
     else:
         assert fault != "Ctrl-C" and (time >= JUMP_SECONDS) == (fault == "clock jumps")
-    assert faults.injected == {(kind, 1): fault}
+    assert faults.injected == {(kind, 1): fault} | needed
 
 
 def type_of_timers():
@@ -180,24 +213,90 @@ def test_the_same_seed_gives_the_same_faults():
     assert injected(7) == scripts[7]
 
 
-def test_files_that_are_not_sockets_and_datagrams_go_past_the_faults():
+def test_datagrams_go_past_the_faults():
     def main():
-        near, far = socket.socketpair()
-        with near, far, (yield OpenDatagram(local=LOCAL)) as datagrams:
-            far.send(b"x")
-            return (yield Read(near, 1)), (yield InThread(sum, [1, 2])), datagrams.address[0]
+        with (yield OpenDatagram(local=LOCAL)) as datagrams:
+            return (yield InThread(sum, [1, 2])), datagrams.address[0]
 
-    assert run(main(), services=Faults({("read", 1): "ECONNRESET"}).services()) == (b"x", 3, "127.0.0.1")
+    assert run(main(), services=Faults({("read", 1): "ECONNRESET"}).services()) == (3, "127.0.0.1")
 
 
-def test_files_are_opened_past_the_faults(tmp_path):
-    (tmp_path / "file").write_bytes(b"content")
+@pytest.mark.parametrize(
+    ("place", "fault", "error"),
+    [
+        (("pwrite", 2), "ENOSPC", errno.ENOSPC),
+        (("open", 1), "EMFILE", errno.EMFILE),
+        (("open", 1), "ENOSPC", errno.ENOSPC),
+        (("fsync", 1), "EIO", errno.EIO),
+    ],
+)
+def test_a_full_or_broken_disk_leaves_the_old_file(tmp_path, place, fault, error):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
 
     def main():
-        with (yield Open(tmp_path / "file")) as file:
-            return (yield Read(file, 100))
+        yield from write_file(path, bytes(3_000_000))
 
-    assert run(main(), services=Faults().services()) == b"content"
+    with pytest.raises(OSError) as raised:
+        run(main(), services=Faults({place: fault}).services())
+    assert raised.value.errno == error and path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_is_old_or_new_after_each_fault_of_the_disk(tmp_path):
+    path = tmp_path / "file"
+
+    def make():
+        path.write_bytes(b"old")
+
+        def main():
+            yield from write_file(path, b"the new content")
+
+        def check():
+            assert path.read_bytes() in (b"old", b"the new content") and os.listdir(tmp_path) == ["file"]
+
+        return main(), check
+
+    assert faults_everywhere(make) >= 8
+
+
+def test_a_copy_has_each_byte_after_short_reads_and_writes_of_files(tmp_path):
+    (tmp_path / "old").write_bytes(b"0123456789" * 3)
+
+    def make():
+        def main():
+            with (yield Open(tmp_path / "old")) as source, (yield Open(tmp_path / "new", "w")) as sink:
+                while data := (yield Read(source, 7)):
+                    yield Write(sink, data)
+            return (yield from read_file(tmp_path / "new"))
+
+        def check():
+            assert (b"0123456789" * 3).startswith((tmp_path / "new").read_bytes())
+
+        (tmp_path / "new").write_bytes(b"")
+        return main(), check
+
+    assert faults_everywhere(make) > 20
+    for place in [("pwrite", number) for number in range(1, 6)] + [("cached", number) for number in range(1, 6)]:
+        fault = "short" if place[0] == "pwrite" else "not cached"
+        assert run(make()[0], services=Faults({place: fault}).services()) == b"0123456789" * 3
+
+
+def test_a_pipe_has_each_byte_after_a_short_write_and_a_false_alarm():
+    def main():
+        near, far = os.pipe()
+        try:
+            yield Write(far, b"0123456789")
+            got = b""
+            while len(got) < 10:
+                got += yield Read(near, 10)
+            return got
+        finally:
+            yield Close(near)
+            yield Close(far)
+
+    for kind in ("write file", "read file"):
+        for fault in ("short", "would block"):
+            assert run(main(), services=Faults({(kind, 1): fault}).services()) == b"0123456789"
 
 
 def test_a_socket_that_is_detached_or_refuses_a_close_has_the_right_descriptor():

@@ -25,7 +25,7 @@ from ..kernel.numbers import check_count, check_seconds
 from ..tasks.tasks import awaitable
 from ..tasks.timers import Sleep
 from .opening import Open
-from .regular_files import RegularFile
+from .regular_files import RegularFile, identity_and_size
 from .threads import InThread
 
 TYPE_CHECKING = False
@@ -180,18 +180,16 @@ def opened(follower: Follower) -> Generator[Any, Any, bool]:
     if not isinstance(file, RegularFile):
         file.close()
         raise OSError(f"{follower.path!r} is not a regular file, which could be followed: use Read")
-    status = os.fstat(file.fileno())
-    follower.identity = (status.st_dev, status.st_ino)
+    follower.identity, _ = file.status()
     return True
 
 
 def look_at(path: Path) -> tuple[tuple[int, int], int] | None:
     """Return the identity and the size of the file at a path; None if there is none. It is called in a thread."""
     try:
-        status = os.stat(path)
+        return identity_and_size(os.stat(path))
     except FileNotFoundError:
         return None
-    return (status.st_dev, status.st_ino), status.st_size
 
 
 @awaitable
@@ -229,7 +227,7 @@ def follow(
     follower = Follower(path, check_seconds("follow", "interval", interval))
     try:
         if (yield from opened(follower)) and not from_start:
-            follower.file.position = os.fstat(follower.file.fileno()).st_size
+            _, follower.file.position = follower.file.status()
     except BaseException:
         follower.close()
         raise

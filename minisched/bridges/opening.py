@@ -22,7 +22,7 @@ import stat
 from functools import partial
 from io import FileIO
 
-from ..io.opened import OpenedFile, PolledFile
+from ..io.opened import PolledFile
 from ..kernel import Service, Task
 from ..kernel.waiting import resume, task_of, throw
 from ..tasks.timers import Timers
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ..kernel.waiting import Waiter
 
     Path = str | bytes | PathLike[str] | PathLike[bytes]
+    Opened = tuple[FileIO, int]
 
 FIFO_PAUSE_SECONDS = 0.02  # between two attempts to open a FIFO for writing that no process reads
 NEVER_BLOCKS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # 0: the operating system has no such flags
@@ -87,8 +88,7 @@ class Open(FutureOperation[RegularFile]):  # for type checkers: the answer for a
         self.mode = mode
 
     def start(self, kernel: Kernel, task: Task) -> Future[Any]:
-        path, mode = checked_path(self.path), checked_mode(self.mode)
-        return kernel.service(Threads).pool.submit(partial(open_file, path, mode))
+        return kernel.service(Files).open(checked_path(self.path), checked_mode(self.mode), open_file)
 
     def handle(self, kernel: Kernel, task: Task) -> None:
         kernel.park(task, None)
@@ -100,25 +100,38 @@ class Open(FutureOperation[RegularFile]):  # for type checkers: the answer for a
         return opening.give_up
 
 
-class Openings(Service):
-    """The attempts to open a file that are under way. At the end of an aborted run, what they open is closed."""
+class Files(Service):
+    """Opens the files of a run: replaceable, as by a world that records them.
+
+    At the end of an aborted run, the files that are being opened are closed.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__(kernel)
-        self.attempts: dict[Opening, tuple[Future[Any], Callable[[], object]]] = {}  # the future, the undo of the wait
+        self.attempts: dict[Opening, Callable[[], object]] = {}  # that are under way, with the undo of each wait
+
+    def open(self, path: Path, mode: str, function: Callable[[Path, str], Opened | None]) -> Future[Opened | None]:
+        """Call `function(path, mode)` in a thread. It returns the file and its `st_mode`."""
+        return self.kernel.service(Threads).pool.submit(partial(function, path, mode))
+
+    def made(self, raw: FileIO, kind: int) -> RegularFile | PolledFile:
+        """Return the file-like for a file that a thread has opened."""
+        return RegularFile(raw) if stat.S_ISREG(kind) or stat.S_ISBLK(kind) else PolledFile(raw, kind)
 
     def close(self) -> None:
-        for future, _ in self.attempts.values():
-            future.add_done_callback(close_result)
+        for opening in self.attempts:
+            opening.drop_result()
 
 
 class Opening:
     """One opening of a file: the waiter of its futures, one for each attempt."""
 
-    __slots__ = ("attempts", "call", "kernel", "task", "timer", "waiter")
+    __slots__ = ("attempts", "call", "files", "future", "kernel", "task", "timer", "waiter")
 
     def __init__(self, kernel: Kernel, waiter: Waiter, call: Open) -> None:
-        self.attempts = kernel.service(Openings).attempts
+        self.files = kernel.service(Files)
+        self.attempts = self.files.attempts
+        self.future: Future[Any] | None = None  # of the attempt
         self.kernel = kernel
         self.waiter = waiter
         self.task: Task = task_of(waiter)
@@ -128,20 +141,29 @@ class Opening:
     def begin(self) -> None:
         """Let a thread try to open the file."""
         threads = self.kernel.service(Threads)
-        future = self.call.start(self.kernel, self.task)
-        self.attempts[self] = future, threads.add_waiter(self, future)
+        self.attempts[self] = threads.begin(self, self._start, on_file=True)
         self._set_undo(None if set(self.call.mode) & set("wax") else self.give_up)
         threads.check_for_stall()
+
+    def _start(self) -> Future[Any]:
+        self.future = self.call.start(self.kernel, self.task)
+        return self.future
+
+    def _forget_attempt(self) -> None:
+        del self.attempts[self]
+        self.future = None  # its callback refers to this object: leave no cycle, which would keep the file open
 
     def _set_undo(self, undo: Callable[[], object] | None) -> None:
         if isinstance(self.waiter, Task):  # the undo of a `select` is always `give_up`
             self.waiter.undo = undo
 
-    def resume(self, value: OpenedFile | None) -> None:
+    def resume(self, value: Opened | None) -> None:
         """Pass the file on, or try again later."""
-        del self.attempts[self]
+        self._forget_attempt()
         if value is not None:
-            return resume(self.kernel, self.waiter, value)
+            file = self.files.made(*value)
+            file.name = self.call.path
+            return resume(self.kernel, self.waiter, file)
         timers = self.kernel.service(Timers)
         self.timer = timers.call_at(timers.now() + FIFO_PAUSE_SECONDS, self._begin_again)
         self._set_undo(self.give_up)
@@ -158,7 +180,7 @@ class Opening:
 
     def throw(self, error: BaseException) -> None:
         """Pass the error on."""
-        del self.attempts[self]
+        self._forget_attempt()
         throw(self.kernel, self.waiter, error)
 
     def commit(self) -> None:
@@ -170,15 +192,19 @@ class Opening:
         if timer is not None:
             timer.cancel()
         else:
-            future, undo = self.attempts.pop(self)
-            _ = undo()
-            future.add_done_callback(close_result)
+            _ = self.attempts.pop(self)()
+            self.drop_result()
+
+    def drop_result(self) -> None:
+        """Close the file that this opening opens, as soon as it is open."""
+        if self.future is not None:
+            self.future.add_done_callback(close_result)
 
 
-def close_result(future: Future[OpenedFile | None]) -> None:
+def close_result(future: Future[Opened | None]) -> None:
     """Close the file that an abandoned Open has opened."""
-    if not future.cancelled() and future.exception() is None and (file := future.result()) is not None:
-        file.close()
+    if not future.cancelled() and future.exception() is None and (opened := future.result()) is not None:
+        opened[0].close()
 
 
 def checked_path(path: Any) -> Any:
@@ -207,16 +233,15 @@ def kind_of(path: Any) -> int:
         return 0
 
 
-def open_file(path: Any, mode: str) -> RegularFile | PolledFile | None:
+def open_file(path: Any, mode: str) -> Opened | None:
     """Open a file, in a thread; return None for a FIFO that no process reads."""
     try:
-        raw = FileIO(path, mode, opener=open_descriptor)
+        raw = FileIO(os.fsdecode(path), mode, opener=open_descriptor)
     except OSError as error:
         if error.errno == errno.ENXIO and stat.S_ISFIFO(kind_of(path)):
             return None
         raise
-    kind = os.fstat(raw.fileno()).st_mode
-    return RegularFile(raw) if stat.S_ISREG(kind) or stat.S_ISBLK(kind) else PolledFile(raw)
+    return raw, os.fstat(raw.fileno()).st_mode
 
 
 def open_descriptor(path: Any, flags: int) -> int:

@@ -99,7 +99,7 @@ class RegularFile(OpenedFile):
         if self.outcome is not None:
             return self._take_outcome()
         self._check("reading", self.raw.readable(), self.file_state.writer, WRITE)
-        data = read_cached(self.fd, size, self.position)
+        data = self.cached(size, self.position)
         if data is None:
             self.wanted_size = size
             raise BlockingIOError(errno.EAGAIN, f"{self.label} has to be read in a thread")
@@ -141,17 +141,17 @@ class RegularFile(OpenedFile):
                 raise busy(self, taken)
         call = ThreadCall(self, direction, operation, data)
         if direction == READ:
-            work = partial(read_piece, self.fd, size, self.position)
-            call.undo = kernel.service(Threads).add_waiter(call, self.in_thread(kernel, work))
+            start = partial(self.in_thread, kernel, read_piece, size, self.position)
+            call.undo = kernel.service(Threads).begin(call, start, on_file=True)
             self.file_state.reader, self.reading = operation, call
             return
         assert data is not None
         if call.task.scope.effective is not None:  # the task was cancelled while the last piece was in its thread
             cancel_now(kernel, call.task)
             return
-        write = partial(append_piece, self.fd) if self.appends else partial(write_piece, self.fd, self.position)
-        work = partial(write, data[:MAX_PIECE_BYTES])
-        _ = kernel.service(Threads).add_waiter(call, self.in_thread(kernel, work))
+        write = (append_piece,) if self.appends else (write_piece, self.position)
+        start = partial(self.in_thread, kernel, write[0], data[:MAX_PIECE_BYTES], *write[1:])
+        _ = kernel.service(Threads).begin(call, start, on_file=True)
         self.file_state.writer = operation
         cannot_be_undone(call.waiter)
 
@@ -169,23 +169,37 @@ class RegularFile(OpenedFile):
         state, reading = self.file_state, self.reading
         self.reading = None
         state.reader = state.writer = CLOSED_WAITER
-        if closes:
-            self.raw.close()
+        self.close_descriptor(closes)
         if reading is not None:
             reading.give_up()
             reading.operation.closed()
 
-    # Calls in threads.
+    def close_descriptor(self, now: bool) -> None:
+        """Close the descriptor `now`, or let the last thread do that."""
+        if now:
+            self.raw.close()
 
-    def in_thread(self, kernel: Kernel, function: Callable[[], Result]) -> Future[Result]:
-        """Call `function()` in a thread of the run's pool. The descriptor stays open until the call is done."""
+    def cached(self, size: int, offset: int) -> bytes | None:
+        """Return bytes that are in memory; None if a thread has to read them."""
+        return read_cached(self.fd, size, offset)
+
+    def ends_at(self, offset: int) -> bool:
+        """Return whether the file ends at `offset` or before."""
+        return at_end(self.fd, offset)
+
+    def status(self) -> tuple[tuple[int, int], int]:
+        """Return the device and inode, and the size in bytes."""
+        return identity_and_size(os.fstat(self.fd))
+
+    def in_thread(self, kernel: Kernel, function: Callable[..., Result], *args: Any) -> Future[Result]:
+        """Call `function(fd, *args)`, of `io/disk`, in a thread of the run's pool, and keep the descriptor open."""
         pool = kernel.service(Threads).pool
         with self.lock:
             if self.closed:
                 raise ClosedError(f"the {self.label.removeprefix('closed ')} is closed")
             self.users += 1
         try:
-            future = pool.submit(function)
+            future = pool.submit(partial(function, self.fd, *args))
         except BaseException:
             self._give_back()
             raise
@@ -198,6 +212,11 @@ class RegularFile(OpenedFile):
             closes = self.closed and not self.users
         if closes:
             self.raw.close()
+
+
+def identity_and_size(status: os.stat_result) -> tuple[tuple[int, int], int]:
+    """Return the device and inode of a file, and its size in bytes."""
+    return (status.st_dev, status.st_ino), status.st_size
 
 
 class ThreadCall:
@@ -290,6 +309,7 @@ class ReadAt(FutureOperation[bytes]):
 
     __slots__ = ("file", "offset", "size")
     abandon = True
+    on_file = True
 
     def __init__(self, file: RegularFile | Any, size: int, offset: int) -> None:
         self.file = file
@@ -305,8 +325,8 @@ class ReadAt(FutureOperation[bytes]):
 
     def try_now(self, kernel: Kernel, task: Task) -> Any:
         file, size, offset = self._checked()
-        data = read_cached(file.fd, size, offset) if size <= MAX_READ_BYTES else None
-        if data is None or (len(data) < size and not at_end(file.fd, offset + len(data))):
+        data = file.cached(size, offset) if size <= MAX_READ_BYTES else None
+        if data is None or (len(data) < size and not file.ends_at(offset + len(data))):
             return NOT_YET
         return data
 
@@ -316,7 +336,7 @@ class ReadAt(FutureOperation[bytes]):
 
     def start(self, kernel: Kernel, task: Task) -> Future[bytes]:
         file, size, offset = self._checked()
-        return file.in_thread(kernel, partial(read_all, file.fd, size, offset))
+        return file.in_thread(kernel, read_all, size, offset)
 
     def __repr__(self) -> str:
         return f"ReadAt({describe(self.file)}, {self.size}, {self.offset})"
@@ -359,6 +379,7 @@ class WriteAt(FutureOperation[int]):
     """
 
     __slots__ = ("data", "file", "offset")
+    on_file = True
 
     def __init__(self, file: RegularFile | Any, data: Bytes, offset: int) -> None:
         self.file = file
@@ -370,7 +391,7 @@ class WriteAt(FutureOperation[int]):
         if file.appends or not file.raw.writable():
             raise UnsupportedOperation(f"{file.label} can't be written at an offset: its mode is {file.mode!r}")
         offset = check_count("WriteAt", "offset", "bytes", self.offset)
-        return file.in_thread(kernel, partial(write_all, file.fd, bytes_of(self.data), offset))
+        return file.in_thread(kernel, write_all, bytes_of(self.data), offset)
 
     def add_waiter(self, kernel: Kernel, waiter: Waiter) -> Callable[[], object]:
         undo = super().add_waiter(kernel, waiter)
@@ -406,13 +427,14 @@ class Sync(FutureOperation[None]):
     """
 
     __slots__ = ("file",)
+    on_file = True
 
     def __init__(self, file: RegularFile | Any) -> None:
         self.file = file
 
     def start(self, kernel: Kernel, task: Task) -> Future[None]:
         file = regular("Sync", self.file)
-        return file.in_thread(kernel, partial(os.fsync, file.fd))
+        return file.in_thread(kernel, os.fsync)
 
     def __repr__(self) -> str:
         return f"Sync({describe(self.file)})"

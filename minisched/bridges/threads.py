@@ -72,8 +72,12 @@ class Threads(Service):
         self.waiting[waiter] = future
         return partial(self._abandon, waiter)
 
-    def begin(self, waiter: Waiter, start: Callable[[], Future[Any]]) -> Callable[[], object]:
-        """Start a call, and wake `waiter` with its answer; return the undo. `start` returns the future of the call."""
+    def begin(self, waiter: Waiter, start: Callable[[], Future[Any]], *, on_file: bool = False) -> Callable[[], object]:
+        """Start a call, and wake `waiter` with its answer; return the undo. `start` returns the future of the call.
+
+        `on_file`: whether the call works on a file that `Open` has opened or opens. A world that is not real (`lab`)
+        calls `start` only then, and the file answers in place of the operating system.
+        """
         return self.add_waiter(waiter, start())
 
     def _abandon(self, waiter: Waiter) -> None:
@@ -155,6 +159,7 @@ class FutureOperation(Selectable[Answer]):
     __slots__ = ()
     external = True
     abandon = False
+    on_file = False  # see `Threads.begin`
 
     @abstractmethod
     def start(self, kernel: Kernel, task: Task) -> Future[Answer]:
@@ -169,7 +174,7 @@ class FutureOperation(Selectable[Answer]):
 
     def add_waiter(self, kernel: Kernel, waiter: Waiter) -> Callable[[], object]:
         threads = kernel.service(Threads)
-        undo = threads.begin(waiter, partial(self.start, kernel, task_of(waiter)))
+        undo = threads.begin(waiter, partial(self.start, kernel, task_of(waiter)), on_file=self.on_file)
         threads.check_for_stall()
         return undo
 

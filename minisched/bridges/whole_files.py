@@ -29,17 +29,20 @@ from ..io.disk import MAX_PIECE_BYTES
 from ..io.files import Read, Write, bytes_of
 from ..kernel.numbers import check_count
 from ..tasks.tasks import awaitable
-from .opening import Open, checked_path
-from .regular_files import RegularFile, Sync
+from .opening import Files, Open, checked_path
+from .regular_files import Sync
 from .threads import InThread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from concurrent.futures import Future
     from typing import Any
 
     from ..io.filelike import Bytes
-    from .opening import Path
+    from ..kernel import Kernel, Task
+    from .opening import Opened, Path
+    from .regular_files import RegularFile
 
 NAME_CHARACTERS = 50  # of the file's own name in that of its temporary file, which may have 255 bytes
 
@@ -50,11 +53,12 @@ class Temporary:
     def __init__(self, path: Path) -> None:
         self.target: str = os.fsdecode(checked_path(path))
         self.name = ""
+        self.file: RegularFile | None = None  # once it is delivered
         self.lock = allocate_lock()  # for the following two, at the end of a run that is aborted
-        self.file: RegularFile | None = None
+        self.made = False
         self.given_up = False
 
-    def make(self) -> RegularFile:
+    def make(self, path: Path, mode: str) -> Opened:
         """Create the file, with the mode and the owner of the one that it will replace."""
         self.target = os.path.realpath(self.target)
         old = self._old_file()
@@ -65,16 +69,16 @@ class Temporary:
         try:
             if old is not None:
                 copy_owner_and_mode(raw.fileno(), old)
-            file = RegularFile(raw)
+            kind = os.fstat(raw.fileno()).st_mode
         except BaseException:
             raw.close()
             os.unlink(self.name)
             raise
         with self.lock:
-            self.file = file
+            self.made = True
             if self.given_up:
                 self._remove()
-        return file
+        return raw, kind
 
     def _old_file(self) -> os.stat_result | None:
         """Return what the system knows of the file to be replaced; None if there is none."""
@@ -102,18 +106,34 @@ class Temporary:
 
     def clean_up(self) -> None:
         """Close the file and remove it, unless it has got the path. A plain call, for a task that can't wait."""
+        if self.file is not None:
+            self.file.close()
         with self.lock:
             self.given_up = True
-            if self.file is not None:
+            if self.made:
                 self._remove()
 
     def _remove(self) -> None:
-        assert self.file is not None
-        self.file.close()
         try:
             os.unlink(self.name)
         except FileNotFoundError:
             pass  # the file has got the path
+
+
+class OpenTemporary(Open):
+    """Create a temporary file, as Open would."""
+
+    __slots__ = ("temporary",)
+
+    def __init__(self, temporary: Temporary) -> None:
+        super().__init__(temporary.target, "x")
+        self.temporary = temporary
+
+    def start(self, kernel: Kernel, task: Task) -> Future[Any]:
+        return kernel.service(Files).open(self.path, self.mode, self.temporary.make)
+
+    def __repr__(self) -> str:
+        return f"OpenTemporary({self.path!r})"
 
 
 def copy_owner_and_mode(fd: int, old: os.stat_result) -> None:
@@ -193,7 +213,7 @@ def write_file(path: Path, data: Bytes) -> Generator[Any, Any, None]:
     contents = bytes_of(data)
     temporary = Temporary(path)
     try:
-        file = yield InThread(temporary.make)
+        temporary.file = file = yield OpenTemporary(temporary)
         yield Write(file, contents)
         yield Sync(file)
         file.close()

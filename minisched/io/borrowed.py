@@ -20,6 +20,7 @@ import os
 import socket
 
 from ..errors import ClosedError
+from ..kernel import Service
 from .filelike import describe
 from .nowait import DONTWAIT, duplicate, read_now, require_ready, write_now
 from .poller import Poller
@@ -78,12 +79,20 @@ class BorrowedFile:
             return shut_down(sock)
 
     def close(self) -> None:
+        self.unregister()
+        self.close_descriptor()
+
+    def unregister(self) -> None:
+        """Let the poller forget the descriptor; a task that waits for it gets ClosedError."""
         poller = self.file_state.poller
         state = poller and poller.registered.get(self.fd)
         if poller is not None and state is not None:
             poller.drop(state)
+
+    def close_descriptor(self) -> None:
+        """Close the file itself."""
         if isinstance(self.file, int):
-            os.close(self.fd)
+            os.close(self.file)
         else:
             self.file.close()
 
@@ -143,9 +152,17 @@ def socket_of(file: Any) -> socket.socket | None:
     return file if own_methods or not file.gettimeout() else None
 
 
-def as_file(kernel: Kernel, file: Any) -> FileLike:
-    """Return `file` itself if it is a file-like; otherwise wrap it.
+class BorrowedFiles(Service):
+    """Wraps the borrowed files of a run: replaceable, as by a world that records what is read from them."""
 
-    Raises TypeError, ClosedError or OSError if it is not an open file.
-    """
-    return file if hasattr(file, "file_state") else BorrowedFile(kernel, file)
+    def wrap(self, file: Any) -> BorrowedFile:
+        """Return the file-like for one call.
+
+        Raises TypeError, ClosedError or OSError if `file` is not an open file.
+        """
+        return BorrowedFile(self.kernel, file)
+
+
+def as_file(kernel: Kernel, file: Any) -> FileLike:
+    """Return `file` itself if it is a file-like; otherwise wrap it."""
+    return file if hasattr(file, "file_state") else kernel.service(BorrowedFiles).wrap(file)

@@ -67,7 +67,7 @@ def read_piece(fd: int, size: int, position: int) -> tuple[bytes, int]:
     return data, position + len(data)
 
 
-def write_piece(fd: int, position: int, data: Bytes) -> tuple[int, int]:
+def write_piece(fd: int, data: Bytes, position: int) -> tuple[int, int]:
     """Write `data` at `position`; return how many bytes were written, and the position after them."""
     count = pwrite(fd, data, position)
     return count, position + count

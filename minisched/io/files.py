@@ -25,7 +25,7 @@ from ..errors import ClosedError
 from ..kernel import Syscall
 from ..kernel.numbers import check_count
 from ._selectors2 import READ, WRITE
-from .borrowed import BorrowedFile, as_file, without_tls
+from .borrowed import BorrowedFiles, as_file, without_tls
 from .filelike import describe
 from .nonblocking import FileOperation, PendingIO, busy
 
@@ -89,7 +89,7 @@ class Read(FileOperation[bytes]):
         try:
             state = file.file_state
         except AttributeError:  # not a file-like
-            file = BorrowedFile(kernel, without_tls(file, "Read"))
+            file = kernel.service(BorrowedFiles).wrap(without_tls(file, "Read"))
             state = file.file_state
         if state.reader is not None:
             raise busy(file, READ)
@@ -183,7 +183,7 @@ class Write(FileOperation[int]):
         try:
             state = file.file_state
         except AttributeError:  # not a file-like
-            file = BorrowedFile(kernel, without_tls(file, "Write"))
+            file = kernel.service(BorrowedFiles).wrap(without_tls(file, "Write"))
             state = file.file_state
         if state.writer is not None:
             raise busy(file, WRITE)
@@ -351,7 +351,7 @@ class Close(Syscall[None]):
 
 def usable(kernel: Kernel, file: Any, call: str) -> FileLike:
     """Return `file`, wrapped if it is not a file-like; TypeError for a TLS connection of another library."""
-    return file if hasattr(file, "file_state") else BorrowedFile(kernel, without_tls(file, call))
+    return file if hasattr(file, "file_state") else kernel.service(BorrowedFiles).wrap(without_tls(file, call))
 
 
 def bytes_of(data: object, call: str = "Write") -> Bytes:

@@ -76,9 +76,10 @@ class PolledFile(OpenedFile):
 
     short_read_means_empty = True  # the poll is level-triggered: it reports all that is left
 
-    def __init__(self, raw: FileIO) -> None:
+    def __init__(self, raw: FileIO, kind: int) -> None:
+        """Make the file-like; `kind` is the `st_mode` of the file."""
         super().__init__(raw)
-        self.kind = os.fstat(self.fd).st_mode
+        self.kind = kind
         self.file_state.drained = stat.S_ISFIFO(self.kind)
 
     def try_read(self, size: int) -> bytes:
@@ -91,9 +92,13 @@ class PolledFile(OpenedFile):
         """Register `operation` with the poller of this run, for one wait."""
         poller, state = kernel.service(Poller), self.file_state
         if state.poller is not poller:  # the first wait in this run
-            self.file_state = poller.borrow(self.fd)
+            self.file_state = self.borrow_from(poller)
             self.file_state.drained, self.file_state.used = state.drained, state.used
         poller.add_waiter(self.file_state, direction, operation)
+
+    def borrow_from(self, poller: Poller) -> FileState:
+        """Return the state for the waits of a run."""
+        return poller.borrow(self.fd)
 
     def unwatch(self, kernel: Kernel, direction: int) -> None:
         kernel.service(Poller).remove_waiter(self.file_state, direction)
@@ -102,4 +107,8 @@ class PolledFile(OpenedFile):
         state, self.file_state, self.closed = self.file_state, CLOSED, True
         if state.poller is not None:
             state.poller.drop(state)
+        self.close_descriptor()
+
+    def close_descriptor(self) -> None:
+        """Close the file itself."""
         self.raw.close()

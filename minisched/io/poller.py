@@ -197,10 +197,14 @@ class Poller(Service):
                     self.one_shot[state] = None
                     state.identity = identity(state.fd)
             try:
-                set_events(self._open_selector(), state.fd, old_events, events)
+                self.watch(state, old_events)
             except BaseException:
                 self.drop(state)
                 raise
+
+    def watch(self, state: FileState, old_events: int) -> None:
+        """Let the selector watch for the events of a state, in place of `old_events`."""
+        set_events(self._open_selector(), state.fd, old_events, state.events)
 
     def _shrink_interest(self, state: FileState) -> None:
         """Watch only for the events that have a waiter."""

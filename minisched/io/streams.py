@@ -25,7 +25,7 @@ from stat import S_ISSOCK
 from ..errors import ClosedError, IncompleteWrite
 from ..kernel.current import kernels
 from ._selectors2 import WRITE
-from .borrowed import BorrowedFile
+from .borrowed import BorrowedFile, BorrowedFiles
 from .filelike import write_eof
 from .files import PendingWrite, Write
 from .incoming import LIMIT_BYTES, Incoming, opened
@@ -265,7 +265,7 @@ def close_borrowed(file: Any) -> None:
     kernel = kernels.get(get_ident())
     try:
         if kernel is not None:
-            BorrowedFile(kernel, file).close()
+            kernel.service(BorrowedFiles).wrap(file).close()
         elif isinstance(file, int):
             os.close(file)
         else:

@@ -24,7 +24,7 @@ import socket
 from random import Random
 
 from ..bridges.interrupt import Interrupts
-from ..tasks.clocks import VirtualClock
+from ..tasks.clocks import MonotonicClock, VirtualClock
 from ..tasks.timers import Timers
 from .leftovers import Resources, Trial
 from .world import World
@@ -50,6 +50,14 @@ ERRNOS = {
     "accept": ["EMFILE", "ENFILE", "ECONNABORTED", "ENOBUFS"],
     "connect": ["ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH"],
     "socket": ["EMFILE"],
+    "read file": ["EIO"],
+    "write file": ["EPIPE", "ENOSPC"],
+    "pread": ["EIO"],
+    "pwrite": ["ENOSPC", "EIO"],
+    "read at": ["EIO"],
+    "write at": ["ENOSPC", "EIO"],
+    "fsync": ["ENOSPC", "EIO"],
+    "open": ["EMFILE", "EACCES", "ENOSPC"],
     "listen": ["EADDRINUSE", "EMFILE"],
 }
 # Other faults by kind: "would block" is a false alarm of the poll.
@@ -57,6 +65,11 @@ OTHERS = {
     "read": ["short", "would block"],
     "write": ["short", "would block"],
     "accept": ["would block"],
+    "read file": ["short", "would block"],
+    "write file": ["short", "would block"],
+    "pread": ["short"],
+    "pwrite": ["short"],
+    "cached": ["not cached"],
     "known": ["no name server"],
     "poll": ["nothing", "clock jumps", "Ctrl-C"],
 }
@@ -137,9 +150,9 @@ class Faults(World):
             BEFORE[fault](self.kernel)
             return do(thing, *args)
         if fault == "short":
-            return do(thing, 1 if isinstance(args[0], int) else args[0][:1])
-        if fault == "nothing":
-            return []
+            return do(thing, 1 if isinstance(args[0], int) else args[0][:1], *args[1:])
+        if fault in ANSWERS:
+            return ANSWERS[fault]
         raise error_of(fault)
 
 
@@ -166,6 +179,7 @@ def interrupt(kernel: Kernel) -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+ANSWERS: dict[str, Any] = {"nothing": [], "not cached": None}  # in place of the system's
 BEFORE = {"clock jumps": jump, "Ctrl-C": interrupt}  # done before the question is asked
 
 
@@ -263,6 +277,7 @@ class PatientClock(VirtualClock):
         """Jump to `deadline` if no file is ready; without a deadline, wait a few seconds in real time."""
         if deadline is not None:
             return super().wait(select, deadline)
-        if not select(PATIENCE_SECONDS) and self.faults.kernel is not None:
+        until = MonotonicClock.now() + PATIENCE_SECONDS  # a poll that finds nothing as a fault returns before
+        if not select(PATIENCE_SECONDS) and MonotonicClock.now() >= until and self.faults.kernel is not None:
             _ = self.faults.kernel.broken_rule(f"the program waits for a file for more than {PATIENCE_SECONDS:g} s")
         return None

@@ -46,13 +46,10 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
     Program = Generator[Any, Any, Result] | Coroutine[Any, Any, Result]
 
-FILES = "files other than sockets are read and written without the network"
 # The calls of these modules ask the world for something that has no form in a recording.
 NOT_RECORDABLE = {
     "minisched.bridges.child_processes": "processes are outside of the run",
-    "minisched.bridges.opening": FILES,
     "minisched.bridges.portal": "other threads call functions of the run through it",
-    "minisched.bridges.regular_files": FILES,
     "minisched.bridges.universal_queue": "other threads use the queue, too",
     "minisched.net.datagrams": "only sockets with connections are recorded",
     "minisched.net.tls": "the keys of TLS are random",
@@ -113,9 +110,10 @@ def record(
     """Run a program, and write the answers of the operating system to a file; return its result.
 
     The run is as one of `minisched.run`, with the same errors, at less than twice the CPU time
-    (`python -m tests.benchmarks echo_50x64B`). It can use the clock,
-    TCP and Unix sockets, host names, InThread and Submit, WaitSignal and Ctrl-C. Results of threads can be None,
-    numbers, str, bytes, lists, tuples and dicts of these, and exceptions of Python and of minisched.
+    (`python -m tests.benchmarks echo_50x64B`). It can use the clock, TCP and Unix sockets, files, pipes and other
+    descriptors, host names, InThread and Submit, WaitSignal and Ctrl-C. Results of threads can be None, numbers, str,
+    bytes, lists, tuples and dicts of these, and exceptions of Python and of minisched. Paths are compared by their last
+    component.
 
     Args:
         main: the generator or coroutine of the first task.

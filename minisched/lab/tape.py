@@ -7,8 +7,8 @@ crc32]`, the checksum of its bytes, and is written at once. So a recorder that i
 most one that was cut.
 
 Values are those of JSON, and one object for each other kind: `{"b": base64}` for bytes, `{"t": [...]}` for a tuple,
-`{"d": [[key, value], ...]}` for a dict, `{"h": [...]}` for a HostAddress, `{"socket": ...}` for a socket, and `{"e":
-name, "a": arguments}` for an exception of a closed table.
+`{"d": [[key, value], ...]}` for a dict, `{"h": [...]}` for a HostAddress, `{"f": [...]}` for a file that was opened,
+`{"socket": ...}` for a socket, and `{"e": name, "a": arguments}` for an exception of a closed table.
 
 Invariants:
 1. Reading a recording runs no code that the recording names.
@@ -22,13 +22,17 @@ Not here: the questions (`world`); the two worlds that write and read (`record`)
 from __future__ import annotations
 
 import builtins
+import io
 import json
+import os
 import platform
 import socket
 import zlib
 from base64 import b64decode, b64encode
+from io import FileIO
 
 from .. import __version__, errors
+from ..io._selectors2 import NotPollable
 from ..net.addresses import HostAddress
 from ..net.names import NotKnownYet
 
@@ -39,12 +43,16 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1  # the version of the format
 BLOCK_LINES = 512  # written at once; a recorder that is killed loses no more than these
+OTHERS = {"gaierror": socket.gaierror, "NotKnownYet": NotKnownYet, "NotPollable": NotPollable}
 EXCEPTIONS: dict[str, Any] = {
     name: kind
-    for names in (vars(builtins), vars(errors), {"gaierror": socket.gaierror, "NotKnownYet": NotKnownYet})
+    for names in (vars(builtins), vars(errors), vars(io), OTHERS)
     for name, kind in names.items()
     if isinstance(kind, type) and issubclass(kind, Exception)
 }
+
+
+WRITES = ("write", "write file", "pwrite", "write at")  # questions whose first argument is bytes
 
 
 class NotRecordable(TypeError):
@@ -98,6 +106,7 @@ FORMS: dict[type[Any], tuple[str, Callable[[Any], Any]]] = {
     tuple: ("t", encode_all),
     HostAddress: ("h", encode_all),
     dict: ("d", lambda value: list(map(encode_all, value.items()))),
+    FileIO: ("f", lambda raw: [raw.fileno(), encode(os.fspath(raw.name)), raw.mode, position_of(raw)]),
 }
 
 
@@ -128,13 +137,49 @@ def decode(form: Any) -> Any:
         return dict(map(decode_all, content))
     if tag == "e":
         return EXCEPTIONS[content](*decode_all(items[1][1]))
-    return {"t": tuple, "h": host_address}[tag](decode_all(content))
+    return {"t": tuple, "h": host_address, "f": recorded_file}[tag](decode_all(content))
 
 
 def host_address(parts: list[Any]) -> HostAddress:
     """Return an address, with a family and a type as `socket.getaddrinfo` returns them."""
     family, kind, *rest = parts
     return HostAddress(socket.AddressFamily(family), socket.SocketKind(kind), *rest)
+
+
+def recorded_file(parts: list[Any]) -> RecordedFile:
+    """Return a file that was opened in the recorded run."""
+    return RecordedFile(*parts)
+
+
+def position_of(raw: FileIO) -> int:
+    """Return the position of a file; 0 for one that has none."""
+    return raw.tell() if raw.seekable() else 0
+
+
+class RecordedFile:
+    """A file that was opened in the recorded run, without a descriptor: in place of its FileIO."""
+
+    def __init__(self, fd: int, name: Any, mode: str, position: int) -> None:
+        self.fd, self.name, self.mode, self.position = fd, name, mode, position
+
+    def fileno(self) -> int:
+        """Return the descriptor that the file had."""
+        return self.fd
+
+    def readable(self) -> bool:
+        """Return whether the mode allows reading."""
+        return "r" in self.mode or "+" in self.mode
+
+    def writable(self) -> bool:
+        """Return whether the mode allows writing."""
+        return self.mode != "rb"
+
+    def tell(self) -> int:
+        """Return the position that the file had."""
+        return self.position
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def decode_all(forms: Any) -> list[Any]:
@@ -240,8 +285,8 @@ def arguments(kind: str, args: tuple[Any, ...]) -> list[Any]:
     """Return the arguments of a question as they are recorded, and compared."""
     if kind == "poll":
         return []  # the timeout follows from the time and the deadlines
-    if kind == "write":
-        return [len(args[0]), zlib.crc32(args[0])]  # the bytes themselves are the program's
+    if kind in WRITES:
+        return [len(args[0]), zlib.crc32(args[0]), *args[1:]]  # the bytes themselves are the program's
     return list(map(encode, args))
 
 

@@ -20,7 +20,7 @@ Decision: the boundary is that of the loop and the operating system, and not tha
 Because: the answer of `Accept` may be a hundred tasks, a deadline is not a syscall, and the length of a batch of turns
 depends on the time. Rejected: a log of the results of syscalls, from which nobody would spawn the handlers of `serve`.
 
-Not here: sockets (`world_sockets`); recording and replaying (`record`); the format (`tape`).
+Not here: sockets (`world_sockets`) and files (`world_files`); recording and replaying (`record`); the format (`tape`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from _thread import get_ident
 from functools import partial
 
 from ..bridges.interrupt import Interrupts
-from ..bridges.opening import close_result
+from ..bridges.opening import Files, close_result
 from ..bridges.signals import Signals
 from ..bridges.threads import Threads, outcome_of, wake
 from ..bridges.wakeup import Wakeup
 from ..io._selectors2 import READ
+from ..io.borrowed import BorrowedFiles
 from ..io.poller import Poller
 from ..kernel.waiting import task_of
 from ..net.names import Names
@@ -47,12 +48,14 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any, NoReturn
 
+    from ..io._selectors2 import Poll
     from ..io.filelike import FileState
     from ..kernel import Kernel
     from ..kernel.waiting import Waiter
     from ..tasks.clocks import Clock
 
-CLOCK, POLLER, WAKEUP, NETWORK, NAMES, FIRST_SOCKET = range(6)  # the numbers of the things that are asked
+# The numbers of the things that are asked.
+CLOCK, POLLER, WAKEUP, NETWORK, NAMES, THREADS, FILES, BORROWED, FIRST = range(9)
 
 
 class World:
@@ -60,8 +63,8 @@ class World:
 
     Attributes:
         real: whether questions reach the operating system.
-        whole: whether each question has to be asked, as a recording needs it. Otherwise files that are not sockets,
-            datagrams, and calls of other threads go past the world.
+        whole: whether each question has to be asked, as a recording needs it. Otherwise datagrams, the files of other
+            file-likes, and calls of other threads go past the world.
         checks: how often the loop has checked for calls and interrupts, and found none, since the last question.
     """
 
@@ -71,11 +74,16 @@ class World:
     def __init__(self) -> None:
         self.checks = 0
         self.kernel: Kernel | None = None
-        self.sockets = FIRST_SOCKET  # the number of the next socket
+        self.things = FIRST  # the number of the next socket or file
 
     def ask(self, kind: str, thing: Any, do: Callable[..., Any], *args: Any) -> Any:
         """Return the answer to a question, or raise it. `do(thing, *args)` asks the operating system."""
         return do(thing, *args)
+
+    def next_number(self) -> int:
+        """Return the number of a new socket or file."""
+        self.things += 1
+        return self.things - 1
 
     def note(self, kind: str, *values: Any) -> None:
         """Note an event that nothing asked for: a call of another thread, a signal."""
@@ -91,7 +99,8 @@ class World:
 
     def services(self, clock: Clock | None = None) -> dict[type[Any], Callable[[Kernel], Any]]:
         """Return the services of a run in this world, for `run(services=...)`; a `clock` takes the place of its own."""
-        from .world_sockets import WorldNames, WorldNetwork  # imported here: a cycle
+        from .world_files import WorldBorrowedFiles, WorldFiles  # imported here: a cycle
+        from .world_sockets import WorldNames, WorldNetwork
 
         kinds: dict[type[Any], Any] = {
             Timers: partial(WorldTimers, clock=clock),
@@ -102,6 +111,8 @@ class World:
             Signals: WorldSignals,
             Names: WorldNames,
             Network: WorldNetwork,
+            Files: WorldFiles,
+            BorrowedFiles: WorldBorrowedFiles,
         }
         return {kind: partial(make, world=self) for kind, make in kinds.items()}
 
@@ -143,21 +154,45 @@ class WorldPoller(Poller):
     number = POLLER
 
     def __init__(self, kernel: Kernel, world: World) -> None:
-        super().__init__(kernel, None if world.real else NoSelector())
         self.world = world
+        super().__init__(kernel, None if world.real else NoSelector())
 
-    def _poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        return self.world.ask("poll", self, WorldPoller.poll_now, timeout)
+    @property
+    def poll(self) -> Poll:  # type: ignore[override]
+        """Ask the world which files are ready."""
+        return self.asked
 
-    def poll_now(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Poll the selector."""
-        return super()._poll(timeout)
+    @poll.setter
+    def poll(self, poll: Poll) -> None:  # type: ignore[override]
+        def poll_now(poller: WorldPoller, timeout: float | None) -> list[tuple[int, int]]:
+            return poll(timeout)
+
+        self.asked: Poll = partial(self.world.ask, "poll", self, poll_now)
+
+    def is_stale(self, state: FileState) -> bool:
+        """Ask whether a descriptor was closed, or refers to another file now."""
+
+        def ask(poller: Poller) -> bool:
+            return Poller.is_stale(poller, state)
+
+        return self.world.ask("stale", self, ask)
+
+    def watch(self, state: FileState, old_events: int) -> None:
+        """Ask whether a descriptor that is not the run's own can be watched."""
+
+        def ask(poller: Poller) -> None:
+            Poller.watch(poller, state, old_events)
+
+        if state.persistent:
+            ask(self)
+        else:
+            self.world.ask("watch", self, ask)
 
     def borrow(self, fd: int) -> FileState:
-        """Refuse a file that is not a socket of the run, unless it may go past the world."""
+        """Refuse the file of another file-like, unless it may go past the world."""
         if not self.world.whole:
             return super().borrow(fd)
-        self.world.refuse(f"file {fd} is not a socket of this run, so its bytes can't be recorded")
+        self.world.refuse(f"file {fd} is not a socket or a file of this run, so its bytes can't be recorded")
 
 
 class NoSelector:
@@ -298,6 +333,8 @@ def open_pair(wakeup: WorldWakeup) -> int:
 class WorldThreads(Threads):
     """The calls in other threads, each with a number. In a world that is not real, no call is made."""
 
+    number = THREADS
+
     def __init__(self, kernel: Kernel, world: World) -> None:
         self.world = world
         self.begun = 0  # calls
@@ -305,17 +342,24 @@ class WorldThreads(Threads):
         self.numbers: dict[Future[Any], int] = {}
         super().__init__(kernel)
 
-    def begin(self, waiter: Waiter, start: Callable[[], Future[Any]]) -> Callable[[], object]:
-        """Begin a call; return the undo."""
+    def begin(self, waiter: Waiter, start: Callable[[], Future[Any]], *, on_file: bool = False) -> Callable[[], object]:
+        """Begin a call; return the undo. A call on a file asks the world by itself; that of another one may fail."""
+        futures: list[Future[Any]] = []
+
+        def begin_now(threads: Threads) -> None:
+            futures.append(start())
+
+        if on_file:
+            begin_now(self)
+        else:
+            self.world.ask("begin", self, begin_now)
         self.begun += 1
-        number = self.begun
-        if not self.world.real:
-            self.by_number[number] = waiter
-            self.waiting[waiter] = None  # type: ignore[assignment]
-            return partial(self._abandon, waiter)
-        future = start()
-        self.numbers[future] = number
-        return self.add_waiter(waiter, future)
+        if self.world.real:
+            self.numbers[futures[0]] = self.begun
+            return self.add_waiter(waiter, futures[0])
+        self.by_number[self.begun] = waiter
+        self.waiting[waiter] = None  # type: ignore[assignment]
+        return partial(self._abandon, waiter)
 
     def add_waiter(self, waiter: Waiter, future: Future[Any]) -> Callable[[], object]:
         """Wake `waiter` with the answer of `future`; refuse a future that did not come by `begin`."""
@@ -325,7 +369,7 @@ class WorldThreads(Threads):
             future.add_done_callback(close_result)
             _ = future.cancel()
             call = getattr(waiter, "call", None) or task_of(waiter).call
-            self.world.refuse(f"{call!r} works in another thread on a file, which can't be recorded")
+            self.world.refuse(f"{call!r} waits for a future of its own, which can't be recorded")
         future.add_done_callback(lambda done: self.wakeup.call(Notification(self._deliver, waiter, done)))
         self.waiting[waiter] = future
         return partial(self._abandon, waiter)

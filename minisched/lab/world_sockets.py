@@ -6,7 +6,7 @@ number of a descriptor and the properties that were recorded, and no socket of t
 Invariants:
 1. A socket has the same number in a recording and in its replay: they are counted in the order in which they are made.
 
-Not here: the other services (`world`); datagrams and TLS, which a world refuses.
+Not here: files (`world_files`); the other services (`world`); datagrams and TLS, which a world refuses.
 """
 
 from __future__ import annotations
@@ -68,8 +68,7 @@ class WorldSocket(Socket):
             self.properties = recorded
         self.file_state = FileState(self.properties[0])
         self.world = world
-        self.number = world.sockets
-        world.sockets += 1
+        self.number = world.next_number()
 
     family = property(lambda self: socket.AddressFamily(self.properties[1]))  # type: ignore[assignment]
     type = property(lambda self: socket.SocketKind(self.properties[2]))  # type: ignore[assignment]
