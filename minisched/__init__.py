@@ -5,6 +5,8 @@ exceptions. *Extend it*: `Syscall`, `Service`, the kernel and the services.
 
 Decision: a module that few programs need is imported at the first use of its names (LATER). Because: `import minisched`
 takes at most half the time of `import asyncio`. Rejected: names that are not in `minisched`, which are harder to find.
+
+PYTEST_DONT_REWRITE: pytest rewrites the asserts of a package with a plugin, and warns if it was imported before.
 """
 
 # Run it: `run`, and the syscalls that a task yields.

@@ -409,7 +409,7 @@ def footprints_of(program):
     """Return the footprints of each turn in round robin, each with its trigger."""
     footprints = Footprints()
     with tracked():
-        assert schedule.one_run(program, schedule.round_robin, footprints=footprints).error is None
+        assert schedule.one_run(program, schedule.Chooser(), footprints=footprints).error is None
     footprints.end_turn()
     return [[(event.trigger, event.footprint) for event in events] for events in footprints.steps]
 
@@ -788,12 +788,12 @@ def test_a_failure_after_a_checkpoint_is_found_and_ends_it(tmp_path):
         "",
         "{}",
         "[]",
-        '{"version": 2}',
-        '{"version": 1, "runs": 1, "cut_short": 0, "aborted": 0}',
-        '{"version": 1, "runs": "x", "cut_short": 0, "aborted": 0, "frames": []}',
-        '{"version": 1, "runs": 1, "cut_short": 0, "aborted": 0, "frames": [{"ready": ["0"]}]}',
-        '{"version": 1, "runs": 1, "cut_short": 0, "aborted": 0, "frames": [7]}',
-        '{"version": 1, "runs": 1, "cut_short": 0, "aborted": 0, "frames": []}',
+        '{"version": 3}',
+        '{"version": 2, "kinds": [], "runs": 1, "cut_short": 0, "aborted": 0}',
+        '{"version": 2, "kinds": [], "runs": "x", "cut_short": 0, "aborted": 0, "frames": []}',
+        '{"version": 2, "kinds": [], "runs": 1, "cut_short": 0, "aborted": 0, "frames": [{"ready": ["0"]}]}',
+        '{"version": 2, "kinds": [], "runs": 1, "cut_short": 0, "aborted": 0, "frames": [7]}',
+        '{"version": 2, "kinds": [], "runs": 1, "cut_short": 0, "aborted": 0, "frames": []}',
     ],
 )
 def test_another_file_in_place_of_a_checkpoint_is_refused_and_kept(text, tmp_path):
@@ -812,8 +812,8 @@ def test_a_torn_checkpoint_is_refused(tmp_path):
         file.write_text(text[:length])
         with pytest.raises(BadCheckpoint):
             explore(CORPUS[3].right, exhaustive=True, checkpoint=file)
-    file.write_text(text.replace('"version": 1', '"version": 2', 1))
-    with pytest.raises(BadCheckpoint, match="its version is 2, and this is version 1"):
+    file.write_text(text.replace('"version": 2', '"version": 3', 1))
+    with pytest.raises(BadCheckpoint, match="its version is 3, and this is version 2"):
         explore(CORPUS[3].right, exhaustive=True, checkpoint=file)
     task = json.loads(text)["frames"][-1]["task"]
     file.write_text(text.replace(f'"task": "{task}"', '"task": "0.99"'))

@@ -24,7 +24,7 @@ from minisched.lab import BadSchedule, explore
 from minisched.lab.explore.footprints import Event as Touches
 from minisched.lab.explore.footprints import Footprints
 from minisched.lab.explore.portfolio import Pct, Pos, predicted
-from minisched.lab.explore.schedule import MAX_TURNS, Schedule, one_run, round_robin
+from minisched.lab.explore.schedule import MAX_TURNS, Chooser, Schedule, one_run
 from minisched.lab.explore.tracking import tracked
 
 BUGS = [lost_update, two_locks, three_philosophers, check_of_a_queue, item_lost_at_a_cancellation, lost_notification]
@@ -55,7 +55,7 @@ def test_a_schedule_is_as_short_as_possible(program):
     assert len(differences) <= 12
     for left_out in range(len(differences)):
         shorter = Schedule(" ".join([word, *differences[:left_out], *differences[left_out + 1 :]]), strict=False)
-        outcome = one_run(make(program, False), shorter.choose)
+        outcome = one_run(make(program, False), shorter)
         assert outcome.error is None or len(outcome.differences) >= len(differences)
 
 
@@ -109,9 +109,9 @@ def test_a_regression_is_a_test_that_fails(tmp_path):
 
 def test_pct_runs_the_task_with_the_highest_priority_until_it_lowers_it():
     tasks = [SimpleNamespace(path=(0, number)) for number in range(3)]
-    pct = Pct(Random(1), turns=9)
+    pct = Pct(Random(1), 9, ())
     pct.changes = {2, 4}
-    chosen = [pct(tasks, turn) for turn in range(1, 6)]
+    chosen = [pct.choose(tasks, turn) for turn in range(1, 6)]
     assert chosen[0] == chosen[1] and chosen[2] == chosen[3] and len({*chosen}) == 3, chosen
 
 
@@ -119,17 +119,17 @@ def test_pos_keeps_the_order_of_turns_without_a_conflict():
     """Partial-order sampling: a new priority for the turns in conflict with the one that runs, and for no others."""
     tasks = [SimpleNamespace(path=(0, number)) for number in range(3)]
     prediction = {("task 0.0", 0): [Touches({"lock": "write"})], ("task 0.1", 0): [Touches({"lock": "write"})]}
-    pos = Pos(Random(4), prediction)
+    pos = Pos(Random(4), 9, (), prediction)
     pos.priorities = {("task 0.0", 0): 1.0, ("task 0.1", 0): 0.9, ("task 0.2", 0): 0.8}
-    assert pos(tasks, 1) == 0
+    assert pos.choose(tasks, 1) == 0
     assert pos.priorities == {("task 0.0", 0): 1.0, ("task 0.2", 0): 0.8}
-    assert pos(tasks[2:], 2) == 0 and pos.turns == {"task 0.0": 1, "task 0.2": 1}
+    assert pos.choose(tasks[2:], 2) == 0 and pos.turns == {"task 0.0": 1, "task 0.2": 1}
 
 
 def test_the_prediction_has_the_turns_of_round_robin():
     footprints = Footprints()
     with tracked():
-        one_run(make(check_of_a_queue, True), round_robin, footprints=footprints)
+        one_run(make(check_of_a_queue, True), Chooser(), footprints=footprints)
     prediction = predicted(footprints)
     assert {name for name, _ in prediction} == {"task 0", "task 0.0", "task 0.1"}
     assert sum(map(len, footprints.steps)) == sum(map(len, prediction.values()))
@@ -238,7 +238,7 @@ def test_deadlines_and_sleeps_are_in_virtual_time():
         yield from gather(nap(1000), nap(2000))
 
     assert explore(main, runs=50).schedule is None
-    assert round_robin([], 1) == 0
+    assert Chooser().choose([], 1) == 0
 
 
 def test_a_run_without_exploration_does_not_import_it():

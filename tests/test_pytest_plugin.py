@@ -875,6 +875,14 @@ def test_the_names_of_recordings_fit_a_file_system(run, pytester):
 
 
 @pytest.mark.slow
+def test_a_package_may_be_imported_before_pytest(pytester):
+    pytester.makepyfile(test_file="def test_plain():\n    pass\n")
+    code = "import sys, minisched, pytest; sys.exit(pytest.main(['-p', 'no:anyio', '-W', 'error']))"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=pytester.path, capture_output=True, text=True, check=False)
+    assert "1 passed" in ended.stdout, ended.stdout + ended.stderr
+
+
+@pytest.mark.slow
 def test_an_installed_package_has_the_plugin(pytester):
     pytester.makeini("[pytest]\n")
     pytester.makepyfile(

@@ -219,6 +219,9 @@ def test_explore_runs_all_orders_and_goes_on_at_a_checkpoint(folder):
     found = run(folder, "explore", "--exhaustive", "wrong.py")
     assert found.returncode == 1 and "(exhaustive): AssertionError" in found.stdout
     assert "\nShared 1.value: task 0.0 at wrong.py:11 comes before task 0.1 at wrong.py:11\n" in found.stdout
+    acts = run(folder, "explore", "--exhaustive", "--cancellations", "--deadlines", "right.py")
+    assert acts.returncode == 1 and "!cancel-0." in acts.stdout
+    assert "(exhaustive, with a cancellation and any order of equal deadlines): AssertionError" in acts.stdout
     compared = run(folder, "explore", "--check-reduction", "wrong.py")
     assert (compared.returncode, compared.stderr) == (0, "") and compared.stdout.endswith("the traces agree\n")
     endless = run(folder, "explore", "--check-reduction", "--runs", "2", "wrong.py")

@@ -175,6 +175,10 @@ def add_explore(commands: Any) -> None:
     text = "keep the state of an exhaustive exploration in a file, and go on there the next time"
     _ = explorer.add_argument("--checkpoint", metavar="FILE", help=text)
     _ = explorer.add_argument("--twice", action="store_true", help="run each schedule a second time, and compare")
+    text = "one task may be cancelled in each run, at any point"
+    _ = explorer.add_argument("--cancellations", action="store_true", help=text)
+    text = "timers with the same deadline may fire in any order"
+    _ = explorer.add_argument("--deadlines", action="store_true", help=text)
     text = "search a small program in three ways, and compare what they have found: is what tasks share seen?"
     _ = explorer.add_argument("--check-reduction", action="store_true", help=text)
     explorer.set_defaults(command=explore_file)
@@ -298,6 +302,8 @@ def explored(program: Callable[[], Any], options: argparse.Namespace) -> Explora
         exhaustive=options.exhaustive,
         checkpoint=options.checkpoint,
         twice=options.twice,
+        cancellations=options.cancellations,
+        deadlines=options.deadlines,
     )
 
 

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 MARKS = {
     "minisched(real_time=False, leaks=True)": "run a generator or an `async def` in the scheduler",
-    "explore(runs=, seed=, exhaustive=, twice=, expected=)": "run it in many schedules: minisched.lab.explore",
+    "explore(runs=, exhaustive=, cancellations=, deadlines=, ...)": "run it in many schedules: minisched.lab.explore",
     "cancel_everywhere(expected=)": "run it with a cancellation at each point: minisched.testing.cancel_everywhere",
     "faults_everywhere(expected=, kinds=)": "run it with each fault at each place: minisched.lab.faults_everywhere",
 }

@@ -7,6 +7,7 @@ Theory of operation. Round robin is one order of turns. A program that is right 
 | `search` | `explore`: a portfolio of random orders, or all that differ; `Exploration`; the shrinking of a schedule |
 | `portfolio` | random orders in three ways: random, PCT and POS |
 | `schedule` | one run in a given schedule, and a schedule as text: "rr 12:0.2" |
+| `acts` | choices that are not the task of a turn: a cancellation, the order of equal deadlines |
 | `exhaustive` | a depth-first search with partial-order reduction; `check_reduction` |
 | `footprints` | the touches of each turn, and which turns conflict |
 | `tracking` | the hooks that see a touch |
@@ -17,7 +18,7 @@ Theory of operation. Round robin is one order of turns. A program that is right 
 Invariants:
 1. The same schedule gives the same run; a program that depends on something else is reported as such.
 
-Not here: faults of the operating system (`lab/faults`); cancellations everywhere (`testing/cancel_everywhere`).
+Not here: faults of the operating system (`lab/faults`).
 """
 
 from .checkpoint import BadCheckpoint

@@ -14,7 +14,7 @@ import json
 import os
 from contextlib import suppress
 
-from .exhaustive import Frame, Search
+from .exhaustive import Act, Frame, Search
 from .footprints import Event
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .search import Exploration
 
-VERSION = 1  # of the format
+VERSION = 2  # of the format
 COUNTS = ("runs", "cut_short", "aborted")
 
 
@@ -45,16 +45,18 @@ class BadCheckpoint(ValueError):
 
 def load(file: Path, found: Exploration) -> Search:
     """Return a search that goes on where a checkpoint ends, or a new one if there is no such file."""
-    search = Search()
+    search = Search(kinds=found.kinds)
     if not file.exists():
         return search
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
         if state["version"] != VERSION:
             raise ValueError(f"its version is {state['version']!r}, and this is version {VERSION}")
+        if state["kinds"] != sorted(found.kinds):
+            raise ValueError(f"the acts there are {state['kinds']}, and in this exploration {sorted(found.kinds)}")
         for name in COUNTS:
             setattr(found, name, int(state[name]))
-        search.frames = [frame_of(values) for values in state["frames"]]
+        search.before, *search.frames = [frame_of(values) for values in state["frames"]]
         if not search.frames:
             raise ValueError("there are no frames in it")
         search.known = len(search.frames) - 1
@@ -65,8 +67,8 @@ def load(file: Path, found: Exploration) -> Search:
 
 def save(file: Path, search: Search, found: Exploration) -> None:
     """Write the state of a search."""
-    state = {"version": VERSION, **{name: getattr(found, name) for name in COUNTS}}
-    state["frames"] = [values_of(frame) for frame in search.frames]
+    state = {"version": VERSION, "kinds": sorted(found.kinds), **{name: getattr(found, name) for name in COUNTS}}
+    state["frames"] = [values_of(frame) for frame in (search.before, *search.frames)]
     temporary = file.with_name(f"{file.name}.{os.getpid()}")
     try:
         _ = temporary.write_text(json.dumps(state), encoding="utf-8")
@@ -89,6 +91,8 @@ def values_of(frame: Frame) -> dict[str, Any]:
         "masks": frame.masks,
         "first": frame.first,
         "epoch": frame.epoch,
+        "tried": pairs_of(frame.tried),
+        "acts": [[act.labels, act.outcomes] for act in frame.acts],
     }
 
 
@@ -99,8 +103,9 @@ def frame_of(values: dict[str, Any]) -> Frame:
     frame.task, frame.choices, frame.slept = str(values["task"]), {*values["choices"]}, int(values["slept"])
     frame.events = events_of(values["events"])
     frame.masks, frame.first = [int(mask) for mask in values["masks"]], int(values["first"])
-    frame.epoch = int(values["epoch"])
-    if frame.task not in frame.ready:
+    frame.epoch, frame.tried = int(values["epoch"]), events_of(values["tried"])
+    frame.acts = [Act(list(map(str, labels)), list(map(int, outcomes))) for labels, outcomes in values["acts"]]
+    if frame.task not in frame.ready and frame.ready:
         raise ValueError(f"task {frame.task} is not ready in it")
     return frame
 

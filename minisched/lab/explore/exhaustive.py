@@ -19,6 +19,10 @@ one. So the search adds choices at each of them.
 `check_reduction` runs a small program with all choices, with sleep sets alone, and as above, and compares the traces.
 So a touch that is missing in the footprints of some primitive is found.
 
+An act (`acts`) belongs to the turn before it. All of its outcomes are tried, but for cancellations: one that is
+possible after several turns is tried after each of them that touches the task, its descendants, or what it waits for.
+After another turn, it would do the same as before that turn.
+
 Invariants:
 1. When the search ends, it has had a run of each trace of the program.
 2. A run that begins as an earlier one has the same footprints up to there; otherwise the program is refused.
@@ -26,20 +30,21 @@ Invariants:
 Decision: a race adds all ready tasks. Because: fewer would do (source sets, wake-up trees), but a mistake there loses
 runs in silence, and sleep sets end most of the others early. Rejected: optimal reduction.
 
-Not here: the order in which timers with equal deadlines fire, which is that of their creation; plain variables.
+Not here: the acts themselves (`acts`); plain variables.
 """
 
 from __future__ import annotations
 
 from ...errors import SyscallError
 from ..report import path_of
+from .acts import CANCEL
 from .footprints import END, Event, Footprints, merge
-from .schedule import Aborted, Outcome, one_run
+from .schedule import Aborted, Chooser, Outcome, one_run
 from .tracking import tracked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
     from typing import Any
 
     from ...kernel import Task
@@ -55,10 +60,20 @@ class CutShort(BaseException):
     """Ends a run that is equal to an earlier one. Not an Exception: no `except` of the program should handle it."""
 
 
+class Act:
+    """An act: the outcomes that have to be tried, as indices of its labels; the first one is in force."""
+
+    __slots__ = ("labels", "outcomes")
+
+    def __init__(self, labels: list[str], outcomes: list[int]) -> None:
+        self.labels = labels
+        self.outcomes = outcomes
+
+
 class Frame:
     """A turn: the choice that was made there, and those that are left."""
 
-    __slots__ = ("choices", "epoch", "events", "first", "masks", "ready", "sleep", "slept", "task")
+    __slots__ = ("acts", "choices", "epoch", "events", "first", "masks", "ready", "sleep", "slept", "task", "tried")
 
     def __init__(self, ready: list[str], sleep: dict[str, list[Event]]) -> None:
         self.ready = ready  # paths of the ready tasks, in the order of the queue
@@ -67,18 +82,23 @@ class Frame:
         self.task = ""  # the one that runs
         self.choices: set[str] = set()  # all that have to run, in one run or another
         self.events: list[Event] = []  # of the turn; empty until it has ended
+        self.tried: list[Event] = []  # of the turns of this task in all runs that differ by acts
+        self.acts: list[Act] = []
         self.masks: list[int] = []  # for each event, the bits of those that come before it in every order
         self.first = 0  # the number of the first event among those of the run
         self.epoch = 0
 
 
-class Search:
+class Search(Chooser):
     """A depth-first search over the schedules of a program."""
 
-    def __init__(self, reduction: str = RACES) -> None:
+    def __init__(self, reduction: str = RACES, kinds: Container[str] = ()) -> None:
         self.reduction = reduction
+        self.kinds = kinds
         self.frames: list[Frame] = []
+        self.before = Frame([], {})  # for the acts before the first turn
         self.depth = 0  # the turns of this run so far
+        self.acts = 0  # those since the last turn
         self.known = 0  # frames whose turns were run before, with the same choices
         self.footprints = Footprints()
         self.exhausted = False
@@ -86,9 +106,9 @@ class Search:
 
     def run(self, program: Callable[[], Made], expected: tuple[type[BaseException], ...] = ()) -> Outcome | None:
         """Run the next schedule; return None if it is equal to an earlier one. Then call `advance`."""
-        self.depth, self.footprints = 0, Footprints()
+        self.depth, self.acts, self.footprints = 0, 0, Footprints()
         try:
-            outcome = one_run(program, self.choose, expected, footprints=self.footprints)
+            outcome = one_run(program, self, expected, footprints=self.footprints)
         except CutShort:
             return None
         self._end_turn()
@@ -105,7 +125,27 @@ class Search:
         if frame.ready != ready:
             raise not_the_same(turn, f"ready were {', '.join(frame.ready)}, and now {', '.join(ready)}")
         self.depth += 1
+        self.acts = 0
         return ready.index(frame.task)
+
+    def act(self, kind: str, labels: list[str], turn: int, number: int) -> int:
+        """Choose the outcome of an act after the last turn."""
+        acts = self.frames[self.depth - 1].acts if self.depth else self.before.acts
+        if self.acts == len(acts):
+            acts.append(Act(labels, self._outcomes(kind, labels)))
+        act = acts[self.acts]
+        if act.labels != labels:
+            raise not_the_same(turn, f"the choice was {', '.join(act.labels)}, and now {', '.join(labels)}")
+        self.acts += 1
+        return act.outcomes[0]
+
+    def _outcomes(self, kind: str, labels: list[str]) -> list[int]:
+        """Return the outcomes of an act that have to be tried."""
+        if kind != CANCEL or not self.depth:
+            return [*range(len(labels))]
+        touched = {name for event in self.footprints.steps[-1] for name in event.footprint}
+        near = self.footprints.near(touched)
+        return [number for number, label in enumerate(labels) if not number or label.removeprefix(f"{CANCEL}-") in near]
 
     def _new_frame(self, ready: list[str]) -> None:
         sleep: dict[str, list[Event]] = {}
@@ -149,12 +189,14 @@ class Search:
         number = self.depth - 1
         self.footprints.end_turn()
         frame, events, epoch = self.frames[number], self.footprints.steps[number], self.footprints.epochs[number]
+        del frame.acts[self.acts :]
         if number < self.known:
             if frame.events != events:
                 raise not_the_same(number + 1, f"the touches were {touched(frame.events)}, and now {touched(events)}")
             return
         self.known = self.depth
         frame.events, frame.epoch = events, epoch
+        frame.tried = [*frame.tried, *events]
         before = self.frames[number - 1] if number else None
         frame.first = before.first + len(before.events) if before is not None else 0
         frame.masks = []
@@ -201,23 +243,29 @@ class Search:
         """Go to the next schedule; return False if there is none."""
         while self.frames:
             frame = self.frames[-1]
-            frame.sleep[frame.task] = [] if self.reduction == ALL else frame.events
+            self.known = len(self.frames) - 1
+            if next_outcome(frame.acts):
+                return True
+            frame.sleep[frame.task] = [] if self.reduction == ALL else frame.tried
             left = [path for path in frame.ready if path in frame.choices and path not in frame.sleep]
             if left:
-                frame.task = left[0]
-                self.known = len(self.frames) - 1
+                frame.task, frame.tried = left[0], []
                 return True
             _ = self.frames.pop()
-        self.exhausted = True
-        return False
+        self.known = 0
+        self.exhausted = not next_outcome(self.before.acts)
+        return not self.exhausted
 
     def left(self, runs: int) -> int:
         """Return an estimate of the runs that are left after some, as if each choice led to equally many."""
         done, weight = 0.0, 1.0
-        for frame in self.frames:
+        for frame in (self.before, *self.frames):
             choices = len(frame.choices | frame.sleep.keys()) - frame.slept
             weight /= max(choices, 1)
             done += weight * (len(frame.sleep) - frame.slept)
+            for act in frame.acts:
+                weight /= len(act.labels)
+                done += weight * (len(act.labels) - len(act.outcomes))
         return 0 if self.exhausted else max(round(runs / done) - runs, 1) if done else 1
 
     def trace(self) -> Trace:
@@ -334,6 +382,16 @@ def check_reduction(program: Callable[[], Made], *, runs: int = EXHAUSTIVE_RUNS)
                 more = search.advance()
             result.complete[reduction] = not more
     return result
+
+
+def next_outcome(acts: list[Act]) -> bool:
+    """Go to the next outcome of the last act that has one; return whether there is one."""
+    while acts:
+        _ = acts[-1].outcomes.pop(0)
+        if acts[-1].outcomes:
+            return True
+        _ = acts.pop()
+    return False
 
 
 def conflict(events: list[Event], others: list[Event]) -> bool:

@@ -30,38 +30,49 @@ if TYPE_CHECKING:
     from ...kernel import Task
     from ..leftovers import Made
     from .footprints import Event
-    from .schedule import Choose
 
     Expected = tuple[type[BaseException], ...]
 
 SAMPLES = 20  # random orders after a prefix
 
 
-class Chosen:
-    """Chooses as another function does, and keeps the paths of the ready tasks, the chosen one last, for each turn."""
+class Chosen(Schedule):
+    """A schedule that keeps the paths of the ready tasks, and of the one that runs, for each turn."""
 
-    def __init__(self, choose: Choose) -> None:
-        self.choose = choose
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
         self.turns: list[tuple[list[str], str]] = []
 
-    def __call__(self, tasks: list[Task], turn: int) -> int:
-        index = self.choose(tasks, turn)
+    def choose(self, tasks: list[Task], turn: int) -> int:
+        index = super().choose(tasks, turn)
         self.turns.append(([path_of(task) for task in tasks], path_of(tasks[index])))
         return index
+
+
+class Begun(Schedule):
+    """A schedule up to a turn, and then random choices."""
+
+    def __init__(self, text: str, turns: int, random: Random) -> None:
+        super().__init__(text)
+        self.turns = turns
+        self.random = random
+
+    def choose(self, tasks: list[Task], turn: int) -> int:
+        return super().choose(tasks, turn) if turn <= self.turns else self.random.randrange(len(tasks))
 
 
 def lanes(program: Callable[[], Made], schedule: str) -> list[str]:
     """Return the lines of a timeline of the run: a column for each task, a row for each turn."""
     lines: list[str] = []
     timeline = Timeline(lambda number, row: lines.append(plain(number, row)))
-    _ = one_run(program, Schedule(schedule).choose, watch=[timeline])
+    _ = one_run(program, Schedule(schedule), watch=[timeline])
     timeline.finish()
     return lines
 
 
 def two_lines(program: Callable[[], Made], schedule: str) -> str | None:
     """Return a sentence that names two lines of the program whose order makes the run fail; None if none is seen."""
-    chosen, footprints = Chosen(Schedule(schedule).choose), Footprints(lines=True)
+    chosen, footprints = Chosen(schedule), Footprints(lines=True)
     with tracked():
         _ = one_run(program, chosen, footprints=footprints)
     footprints.end_turn()
@@ -114,7 +125,7 @@ def names_in_conflict(events: list[Event], others: list[Event], writes: bool) ->
 
 def too_late(program: Callable[[], Made], schedule: str, expected: Expected) -> str:
     """Return a sentence that says from which turn on each order fails."""
-    turns = one_run(program, Schedule(schedule).choose, expected).turns
+    turns = one_run(program, Schedule(schedule), expected).turns
     random = Random(0)
 
     def failures(prefix: int) -> int:
@@ -134,9 +145,4 @@ def too_late(program: Callable[[], Made], schedule: str, expected: Expected) -> 
 
 def after(program: Callable[[], Made], schedule: str, prefix: int, random: Random, expected: Expected) -> bool:
     """Return whether a run fails that has the first turns of a schedule, and then random ones."""
-    given = Schedule(schedule)
-
-    def choose(tasks: list[Task], turn: int) -> int:
-        return given.choose(tasks, turn) if turn <= prefix else random.randrange(len(tasks))
-
-    return one_run(program, choose, expected).error is not None
+    return one_run(program, Begun(schedule, prefix, random), expected).error is not None

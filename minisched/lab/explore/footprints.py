@@ -181,6 +181,20 @@ class Footprints(Watcher):
         places = [] if task is None else [place for place in stack(task) if not is_library(place[0])]
         return (places[-1][0], places[-1][1]) if places else None
 
+    def near(self, names: set[str]) -> set[str]:
+        """Return the paths of the living tasks that touches concern, by themselves, their waits or descendants."""
+        if self.kernel is None:
+            return set()
+        found: set[str] = set()
+        for task in self.kernel.tasks():
+            waits_for, _ = self.parked.get(task, ({}, None))
+            if not names.isdisjoint({self.name(task), self.children_of(task), *waits_for}):
+                above: Task | None = task
+                while above is not None:
+                    found.add(path_of(above))
+                    above = above.spawner
+        return found
+
     # Events of the run.
 
     def start(self, kernel: Kernel) -> None:

@@ -17,28 +17,29 @@ from __future__ import annotations
 from random import Random
 
 from ..report import path_of
+from .acts import CANCEL
 from .exhaustive import conflict
+from .schedule import Chooser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from ...kernel import Task
     from .footprints import Event, Footprints
-    from .schedule import Choose
 
     Prediction = dict[tuple[str, int], list[Event]]
 
 CHANGES = 2  # turns at which PCT changes a priority: it finds failures that need three orders of turns
 
 
-def choosers(seed: int, turns: int, prediction: Prediction) -> Iterator[Choose]:
-    """Yield the choices of the portfolio, one for each run: random, PCT and POS in turn."""
+def choosers(seed: int, turns: int, prediction: Prediction, kinds: Container[str]) -> Iterator[Chooser]:
+    """Yield the choosers of the portfolio, one for each run: random, PCT and POS in turn."""
     random = Random(seed)
     while True:
-        yield RandomChoice(Random(random.random()))
-        yield Pct(Random(random.random()), turns)
-        yield Pos(Random(random.random()), prediction)
+        yield RandomChoice(Random(random.random()), turns, kinds)
+        yield Pct(Random(random.random()), turns, kinds)
+        yield Pos(Random(random.random()), turns, kinds, prediction)
 
 
 def predicted(footprints: Footprints) -> Prediction:
@@ -52,26 +53,31 @@ def predicted(footprints: Footprints) -> Prediction:
     return found
 
 
-class RandomChoice:
-    """Choose any ready task."""
+class RandomChoice(Chooser):
+    """Choose any ready task, and any outcome of an act. A cancellation comes after a turn that is chosen first."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, turns: int, kinds: Container[str]) -> None:
         self.random = random
+        self.kinds = kinds
+        self.cancels_after = random.randint(0, max(turns, 1)) if CANCEL in kinds else 0
 
-    def __call__(self, tasks: list[Task], turn: int) -> int:
+    def choose(self, tasks: list[Task], turn: int) -> int:
         return self.random.randrange(len(tasks))
 
+    def act(self, kind: str, labels: list[str], turn: int, number: int) -> int:
+        return 0 if kind == CANCEL and turn < self.cancels_after else self.random.randrange(len(labels))
 
-class Pct:
+
+class Pct(RandomChoice):
     """Choose the ready task with the highest priority; at some turns, the chosen task gets the lowest one."""
 
-    def __init__(self, random: Random, turns: int) -> None:
-        self.random = random
+    def __init__(self, random: Random, turns: int, kinds: Container[str]) -> None:
+        super().__init__(random, turns, kinds)
         self.priorities: dict[tuple[int, ...], float] = {}
         self.changes = {random.randint(1, max(turns, 1)) for _ in range(CHANGES)}
         self.lowest = 0.0
 
-    def __call__(self, tasks: list[Task], turn: int) -> int:
+    def choose(self, tasks: list[Task], turn: int) -> int:
         priorities = [self._priority(task) for task in tasks]
         index = priorities.index(max(priorities))
         if turn in self.changes:
@@ -86,16 +92,16 @@ class Pct:
         return self.priorities[path]
 
 
-class Pos:
+class Pos(RandomChoice):
     """Choose the task whose turn has the highest priority; a turn in conflict with the last one gets a new one."""
 
-    def __init__(self, random: Random, prediction: Prediction) -> None:
-        self.random = random
+    def __init__(self, random: Random, turns: int, kinds: Container[str], prediction: Prediction) -> None:
+        super().__init__(random, turns, kinds)
         self.prediction = prediction
         self.turns: dict[str, int] = {}  # of each task, so far
         self.priorities: dict[tuple[str, int], float] = {}
 
-    def __call__(self, tasks: list[Task], turn: int) -> int:
+    def choose(self, tasks: list[Task], turn: int) -> int:
         names = [f"task {path_of(task)}" for task in tasks]
         pending = [(name, self.turns.get(name, 0)) for name in names]
         for key in pending:

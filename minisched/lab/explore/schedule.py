@@ -1,7 +1,7 @@
 """Schedules: one run of a program, in which a function chooses the task of each turn.
 
 A schedule is written as its differences from round robin: `rr 12:0.2` runs task 0.2 at turn 12, in place of the first
-of the ready queue. All runs are in virtual time.
+of the ready queue; `acts` has the form of other choices. All runs are in virtual time.
 
 Invariants:
 1. The same schedule gives the same run; a program that depends on something else is reported as such (`search`).
@@ -15,19 +15,21 @@ Not here: the choice of schedules (`search`, `exhaustive`).
 
 from __future__ import annotations
 
+import re
+from contextlib import contextmanager
 from functools import partial
 
 from ...errors import SyscallError
 from ...loop import run
-from ...tasks.clocks import VirtualClock
 from ...tasks.timers import Timers
-from ..leftovers import parts
+from ..leftovers import consists_of, parts
 from ..report import label, path_of
-from .tracking import TrackedTimers, noting
+from .acts import KINDS, Acts, ExploredTimers, expected_with
+from .tracking import noting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Container, Generator, Iterator, Sequence
     from typing import Any
 
     from ...kernel import Task
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
     from ..leftovers import Made
     from .footprints import Footprints
 
-    Choose = Callable[[list[Task], int], int]  # the ready tasks and the number of the turn -> an index
-
 MAX_TURNS = 10_000  # of a run: a longer one is aborted
+DIFFERENCE = re.compile(
+    r"(?P<turn>[0-9]+)(:(?P<path>\S+)|(\.(?P<number>[0-9]+))?!(?P<act>(?P<kind>[a-z]+)-\S+))"
+)  # of a schedule from round robin
 
 
 class BadSchedule(ValueError):
@@ -77,15 +80,30 @@ class Aborted(SyscallError):
     """A run that has taken MAX_TURNS turns."""
 
 
-class ChoosingQueue:
-    """A ready queue in which a function chooses the task of each turn; tasks are in the order of their arrival."""
+class Chooser:
+    """Chooses the task of each turn, and the outcome of each act: here, as round robin does, and without acts."""
 
-    def __init__(self, choose: Choose) -> None:
-        self.choose = choose
+    kinds: Container[str] = ()  # of the acts that the run has
+
+    def choose(self, tasks: list[Task], turn: int) -> int:
+        """Return the index of the task that runs at a turn, among those that are ready."""
+        return 0
+
+    def act(self, kind: str, labels: list[str], turn: int, number: int) -> int:
+        """Return the index of the outcome of an act after a turn; `number` counts the acts of its kind there."""
+        return 0
+
+
+class ChoosingQueue:
+    """A ready queue in which a chooser chooses the task of each turn; tasks are in the order of their arrival."""
+
+    def __init__(self, chooser: Chooser) -> None:
+        self.chooser = chooser
+        self.acts = Acts(chooser, self)
         self.tasks: list[Task] = []
-        self.stopped: BaseException | None = None  # raised by `choose`: it ends the run
+        self.stopped: BaseException | None = None  # raised by the chooser: it ends the run
         self.turns = 0
-        self.differences: list[tuple[int, str]] = []  # turns in which the first task did not run, and the one that did
+        self.differences: list[tuple[int, str]] = []  # turns with a choice that is not round robin's, and the choice
 
     def append(self, task: Task) -> None:
         """Add a task that has become ready."""
@@ -93,18 +111,21 @@ class ChoosingQueue:
 
     def popleft(self) -> Task:
         """Return the task that runs next."""
-        self.turns += 1
-        if self.turns > MAX_TURNS:
-            kernel = self.tasks[0].kernel
-            kernel.fault = kernel.fault or Aborted(f"more than {MAX_TURNS:,} turns")
+        if self.stopped is not None:
+            return self.tasks.pop(0)  # the run is being cleaned up
         try:
-            index = self.choose(self.tasks, self.turns)
+            _ = self.acts.before_turn()
+            self.turns += 1
+            if self.turns > MAX_TURNS:
+                kernel = self.tasks[0].kernel
+                kernel.fault = kernel.fault or Aborted(f"more than {MAX_TURNS:,} turns")
+            index = self.chooser.choose(self.tasks, self.turns)
         except BaseException as error:
             self.stopped = error
             raise
         task = self.tasks.pop(index)
         if index:
-            self.differences.append((self.turns, path_of(task)))
+            self.differences.append((self.turns, f":{path_of(task)}"))
         return task
 
     def __len__(self) -> int:
@@ -116,23 +137,23 @@ class ChoosingQueue:
 
 def one_run(
     program: Callable[[], Made],
-    choose: Choose,
+    chooser: Chooser,
     expected: tuple[type[BaseException], ...] = (),
     watch: Sequence[Watcher] = (),
     footprints: Footprints | None = None,
 ) -> Outcome:
     """Run the program once, and note its footprints, if they are wanted."""
-    queue, error = ChoosingQueue(choose), None
-    timers = partial(Timers if footprints is None else TrackedTimers, clock=VirtualClock())
+    queue, error = ChoosingQueue(chooser), None
+    allowed = expected_with(chooser.kinds, expected)
     with noting(footprints) as watchers:
         main, check, given = parts(program())
-        services: dict[Any, Any] = {**given, Timers: timers}
+        services: dict[Any, Any] = {**given, Timers: partial(ExploredTimers, acts=queue.acts)}
         try:
-            _ = run(main, ready=queue, services=services, watch=[*watchers, *watch], debug=False)
+            with tolerated(allowed):
+                _ = run(main, ready=queue, services=services, watch=[*watchers, *watch], debug=False)
             if check is not None:
-                _ = check()
-        except expected:
-            pass
+                with tolerated(expected):
+                    _ = check()
         except BaseException as failure:
             if isinstance(failure, (KeyboardInterrupt, SystemExit)):
                 raise
@@ -142,24 +163,35 @@ def one_run(
     return Outcome(error, queue)
 
 
-def round_robin(tasks: list[Task], turn: int) -> int:
-    """Choose the task that has waited longest."""
-    return 0
+@contextmanager
+def tolerated(expected: tuple[type[BaseException], ...]) -> Generator[None]:
+    """Swallow an exception of these kinds, or a group that has only such exceptions."""
+    try:
+        yield
+    except BaseException as error:
+        if not consists_of(error, expected):
+            raise
 
 
-class Schedule:
-    """A schedule as text: round robin, except for some turns."""
+class Schedule(Chooser):
+    """A schedule as text: round robin, except for some turns and acts."""
 
     def __init__(self, text: str, *, strict: bool = True) -> None:
         word, *parts = text.split() or [""]
         if word != "rr":
             raise BadSchedule(f"a schedule begins with rr, and this is {text!r}")
         self.differences: dict[int, str] = {}
+        self.acts: dict[tuple[str, int, int], str] = {}  # by kind, turn and number
         for part in parts:
-            turn, colon, path = part.partition(":")
-            if not (turn.isascii() and turn.isdigit() and colon and path):
-                raise BadSchedule(f"{part!r} in the schedule is not of the form TURN:PATH, such as 12:0.2")
-            self.differences[int(turn)] = path
+            found = DIFFERENCE.fullmatch(part)
+            if found is None or (found["act"] and found["kind"] not in KINDS):
+                text = "is not of the form TURN:PATH or TURN!ACT, such as 12:0.2 or 12!cancel-0.1"
+                raise BadSchedule(f"{part!r} in the schedule {text}")
+            if found["path"]:
+                self.differences[int(found["turn"])] = found["path"]
+            else:
+                self.acts[found["kind"], int(found["turn"]), int(found["number"] or 0)] = found["act"]
+        self.kinds = {kind for kind, _, _ in self.acts}
         self.strict = strict  # a task that is not ready at its turn is an error; otherwise the turn is round robin's
         self.problem: BadSchedule | None = None
 
@@ -174,6 +206,19 @@ class Schedule:
             self.problem = BadSchedule(f"the schedule runs task {wanted} at turn {turn}, and ready are {ready}")
         return 0
 
+    def act(self, kind: str, labels: list[str], turn: int, number: int) -> int:
+        """Choose the outcome that the schedule names."""
+        wanted = self.acts.get((kind, turn, number))
+        if wanted is None:
+            return 0
+        if wanted in labels:
+            return labels.index(wanted)
+        if self.strict and self.problem is None:
+            self.problem = BadSchedule(
+                f"the schedule has {wanted} after turn {turn}, and there are {', '.join(labels)}"
+            )
+        return 0
+
     def check(self, outcome: Outcome) -> None:
         """Raise BadSchedule if the schedule does not fit the run."""
         if self.problem is not None:
@@ -183,8 +228,11 @@ class Schedule:
                 raise BadSchedule(
                     f"the schedule runs task {path} at turn {turn}, and the program has ended after {outcome.turns}"
                 )
+        for (_, turn, _), act in self.acts.items():
+            if not any(there == turn and choice.endswith(f"!{act}") for there, choice in outcome.differences):
+                raise BadSchedule(f"the schedule has {act} after turn {turn}, and the program has no such choice there")
 
 
 def text_of(differences: Sequence[tuple[int, str]]) -> str:
     """Return a schedule as text."""
-    return " ".join(["rr", *(f"{turn}:{path}" for turn, path in differences)])
+    return " ".join(["rr", *(f"{turn}{choice}" for turn, choice in differences)])

@@ -23,24 +23,25 @@ from pathlib import Path
 from ...errors import SyscallError
 from ...kernel.numbers import check_count
 from ...kernel.tracebacks import safe_repr
+from .acts import CANCEL, TIMER
 from .checkpoint import load, save
 from .exhaustive import EXHAUSTIVE_RUNS, Search
 from .explain import lanes, too_late, two_lines
 from .footprints import Footprints
 from .portfolio import choosers, predicted
-from .schedule import MAX_TURNS, Aborted, Outcome, Schedule, one_run, round_robin, text_of
+from .schedule import MAX_TURNS, Aborted, Chooser, Outcome, Schedule, one_run, text_of
 from .tracking import tracked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from ..leftovers import Made
-    from .schedule import Choose
 
     Expected = tuple[type[BaseException], ...]
 
 RUNS = 1000  # of a portfolio, unless the caller wants others
+ACTS = {CANCEL: "a cancellation", TIMER: "any order of equal deadlines"}
 RESPECT = "Differences are seen in tasks, primitives, deadlines and Shared, and in no other variables."
 
 
@@ -66,9 +67,17 @@ class Exploration:
     """
 
     def __init__(
-        self, program: Callable[[], Made], seed: int, *, exhaustive: bool, twice: bool, expected: Expected
+        self,
+        program: Callable[[], Made],
+        seed: int,
+        *,
+        exhaustive: bool,
+        twice: bool,
+        expected: Expected,
+        kinds: Collection[str] = (),
     ) -> None:
         self.program = program
+        self.kinds = kinds  # of acts
         self.seed = seed
         self.exhaustive = exhaustive
         self.twice = twice
@@ -80,15 +89,17 @@ class Exploration:
 
     def __str__(self) -> str:
         aborted = f", {self.aborted} of them aborted after {MAX_TURNS:,} turns" if self.aborted else ""
+        acts = " and ".join(ACTS[kind] for kind in self.kinds)
         how = "exhaustive" if self.exhaustive else f"portfolio of random, PCT and POS, seed {self.seed}"
+        how += f", with {acts}" if acts else ""
         if self.schedule is not None:
             lines = [f"run {self.runs} fails{aborted} ({how}): {described(self.error)}"]
             lines += [f"schedule: {self.schedule}", *self.reasons(), "", *self.lanes()]
             return "\n".join(lines)
         if self.exhausted and not self.aborted:
             return (
-                f"no schedule fails: all {self.runs - self.cut_short} that differ were run, and {self.cut_short} that "
-                f"equal one of them were cut short. {RESPECT}"
+                f"no schedule fails: all {self.runs - self.cut_short} that differ were run"
+                f"{f' ({how})' if acts else ''}, and {self.cut_short} that equal one of them were cut short. {RESPECT}"
             )
         if self.exhaustive:
             return f"no run of {self.runs} has failed{aborted} ({how}); about {self.left} are left. {RESPECT}"
@@ -123,6 +134,8 @@ def explore(
     exhaustive: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     twice: bool = False,
+    cancellations: bool = False,
+    deadlines: bool = False,
     expected: Expected = (),
 ) -> Exploration:
     """Run a program in many schedules, until a run fails; return what was found.
@@ -144,7 +157,9 @@ def explore(
         checkpoint: a file in which an exhaustive exploration keeps its state when it comes to `runs`, and with which
             it goes on at the next call. It is removed at the end.
         twice: run each schedule a second time, and compare: a program that depends on anything else is refused.
-        expected: exceptions that do not count as a failure.
+        cancellations: in each run, one task may be cancelled, at any point. A TaskCancelled is expected then.
+        deadlines: timers with the same deadline may fire in any order; otherwise in the order of their creation.
+        expected: exceptions that do not count as a failure. The check is made after them, too.
 
     Returns:
         An Exploration: print it.
@@ -182,10 +197,11 @@ def explore(
         _ = check_count("explore", "runs", "runs", runs, least=1)
     if checkpoint is not None and not exhaustive:
         raise TypeError("explore: only an exhaustive exploration has a checkpoint")
-    found = Exploration(program, seed, exhaustive=exhaustive, twice=twice, expected=expected)
+    kinds = [kind for kind, wanted in ((CANCEL, cancellations), (TIMER, deadlines)) if wanted]
+    found = Exploration(program, seed, exhaustive=exhaustive, twice=twice, expected=expected, kinds=kinds)
     if schedule is not None:
         given = Schedule(schedule)
-        outcome = found_by(found, given.choose)
+        outcome = found_by(found, given)
         given.check(outcome)
         if outcome.error is not None:
             found.schedule, found.error = schedule, outcome.error
@@ -200,8 +216,8 @@ def some(found: Exploration, runs: int) -> Outcome | None:
     """Run the schedules of the portfolio until one fails; return its outcome."""
     footprints = Footprints()
     with tracked():
-        outcome = found_by(found, round_robin, footprints)
-    portfolio = choosers(found.seed, outcome.turns, predicted(footprints))
+        outcome = found_by(found, Chooser(), footprints)
+    portfolio = choosers(found.seed, outcome.turns, predicted(footprints), found.kinds)
     while outcome.error is None and found.runs < runs:
         outcome = found_by(found, next(portfolio))
     return None if outcome.error is None else outcome
@@ -210,7 +226,7 @@ def some(found: Exploration, runs: int) -> Outcome | None:
 def all_schedules(found: Exploration, runs: int, checkpoint: str | os.PathLike[str] | None) -> Outcome | None:
     """Run all schedules that differ until one fails; return its outcome."""
     file = None if checkpoint is None else Path(checkpoint)
-    search = Search() if file is None else load(file, found)
+    search = Search(kinds=found.kinds) if file is None else load(file, found)
     stop, outcome, more = found.runs + runs, None, True
     with tracked():
         while more and found.runs < stop:
@@ -230,9 +246,9 @@ def all_schedules(found: Exploration, runs: int, checkpoint: str | os.PathLike[s
     return outcome
 
 
-def found_by(found: Exploration, choose: Choose, footprints: Footprints | None = None) -> Outcome:
+def found_by(found: Exploration, chooser: Chooser, footprints: Footprints | None = None) -> Outcome:
     """Run the program once and count the run. An aborted run has no error."""
-    outcome = one_run(found.program, choose, found.expected, footprints=footprints)
+    outcome = one_run(found.program, chooser, found.expected, footprints=footprints)
     run_again(found, outcome)
     found.runs += 1
     if isinstance(outcome.error, Aborted):
@@ -245,7 +261,7 @@ def run_again(found: Exploration, outcome: Outcome | None) -> None:
     """Run a schedule a second time, if that is wanted; raise SyscallError if it is another run."""
     if found.twice and outcome is not None:
         schedule = text_of(outcome.differences)
-        again = one_run(found.program, Schedule(schedule, strict=False).choose, found.expected)
+        again = one_run(found.program, Schedule(schedule, strict=False), found.expected)
         if not again.same_as(outcome) or (again.differences, again.turns) != (outcome.differences, outcome.turns):
             raise SyscallError(
                 f"the program is not the same in each run: schedule {schedule} has taken {outcome.turns} turns and "
@@ -276,7 +292,7 @@ def shrink(
     """Return a schedule that fails in the same way, with as few differences from round robin as were found."""
 
     def fails(differences: Sequence[tuple[int, str]]) -> Outcome | None:
-        outcome = one_run(program, Schedule(text_of(differences), strict=False).choose, expected)
+        outcome = one_run(program, Schedule(text_of(differences), strict=False), expected)
         return outcome if outcome.same_as(failed) else None
 
     best = fails(failed.differences)
