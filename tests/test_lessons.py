@@ -17,7 +17,7 @@ from minisched import testing
 from minisched.testing import VirtualClock
 
 FOLDER = ROOT / "demos" / "lessons"
-LESSONS = sorted(path.stem for path in FOLDER.glob("lesson*.py"))
+LESSONS = sorted((path.stem for path in FOLDER.glob("lesson*.py")), key=lambda name: int(re.search(r"\d+", name)[0]))
 DOCUMENTS = ("README.md", "README.ko.md")
 QUICK = ("lesson1_send", "lesson6_return", "lesson7_files", "lesson8_network")  # lessons whose tasks do not sleep
 
@@ -30,6 +30,8 @@ PROMISED = {
     "lesson5_yield_from": "  the total is 55\n  the total is 5050\n",
     "lesson6_return": "  RuntimeError('generator raised StopIteration'), because of StopIteration(55)\n",
     "lesson7_files": "  the sum is 4999950000; turns of the other body meanwhile: 6\n",
+    "lesson9_schedules": "  a a b b: the counter is 2\n  a b a b: the counter is 1\n",
+    "lesson10_recording": "  the counter is 1 again\n  the call in the thread was made: False\n",
     "lesson8_network": "  the slow client sent the second half, the total is 1000\n",
 }
 
@@ -98,6 +100,19 @@ MISTAKES = [
     ("lesson8_exercise3", "MoveOnAfter(seconds)", "MoveOnAfter(3 * seconds)"),
     ("lesson8_exercise3", "count +=", "count ="),
     ("lesson8_exercise3", "return count", "conn.close()\n            return count"),
+    ("lesson9_exercise1", "orders //= factorial(own)", "orders //= own"),
+    ("lesson9_exercise1", "factorial(sum(turns))", "factorial(len(turns))"),
+    ("lesson9_exercise2", "results.add(result())", "results = {result()}"),
+    ("lesson9_exercise2", "for body in order", "for body in sorted(order)"),
+    ("lesson9_exercise3", "with (yield account.lock.acquire()):", "if True:"),
+    ("lesson9_exercise3", "        yield\n", "        pass\n"),
+    ("lesson9_exercise3", "balance < amount", "balance <= amount + 3"),
+    ("lesson10_exercise1", "(result, tape) == recorded(make(), repeat)", "result == recorded(make(), repeat)[0]"),
+    ("lesson10_exercise1", "recorded(make(), repeat)", "recorded(make(), answer)"),
+    ("lesson10_exercise2", "return len(tape) + 1", "return None"),
+    ("lesson10_exercise2", "            return number\n        sent", "            return None\n        sent"),
+    ("lesson10_exercise2", "enumerate(tape, 1)", "enumerate(tape)"),
+    ("lesson10_exercise3", "replay(make(), path)", "record(make(), path)"),
 ]
 
 
@@ -143,8 +158,8 @@ def results():
         return dict(zip(commands, pool.map(lambda command: finished(*command), commands.values()), strict=True))
 
 
-def test_there_are_eight_lessons_in_order():
-    assert [lesson.partition("_")[0] for lesson in LESSONS] == [f"lesson{number}" for number in range(1, 9)]
+def test_there_are_ten_lessons_in_order():
+    assert [lesson.partition("_")[0] for lesson in LESSONS] == [f"lesson{number}" for number in range(1, 11)]
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from pathlib import Path
 from runpy import run_path
 
 import checks_coroutines
+import checks_runs
 import checks_world
 from expect import Wrong
 
@@ -22,7 +23,7 @@ from minisched import Cancelled
 
 CHECKS = {
     name.removeprefix("check_"): check
-    for module in (checks_coroutines, checks_world)
+    for module in (checks_coroutines, checks_world, checks_runs)
     for name, check in vars(module).items()
     if name.startswith("check_")
 }

@@ -11,12 +11,15 @@ from collections import deque
 from contextlib import contextmanager
 from functools import wraps
 from itertools import islice
-from math import inf
+from math import factorial, inf
 
 from checks import check_all
 from lesson5_yield_from import accumulate
+from lesson9_schedules import orders
+from lesson10_recording import recorded
 
 from minisched import Cancelled, InThread, Join, MoveOnAfter, Read, Shield, Sleep, Spawn, Write, gather
+from minisched.lab import record, replay
 
 
 def lesson1_exercise1(evens):
@@ -276,6 +279,75 @@ def lesson8_exercise3(conn, seconds):
         if not data:
             return count
         count += yield Write(conn, data)
+
+
+def lesson9_exercise1(turns):
+    """Divide all orders of all turns by those of the turns of each coroutine."""
+    orders = factorial(sum(turns))
+    for own in turns:
+        orders //= factorial(own)
+    return orders
+
+
+def lesson9_exercise2(make, left):
+    """Take an order of turns after the other, each with fresh coroutines."""
+    results = set()
+    for order in orders(left):
+        bodies, result = make()
+        for body in order:
+            next(bodies[body], None)
+        results.add(result())
+    return results
+
+
+def lesson9_exercise3(account, amount):
+    """Hold the lock from the look to the change."""
+    with (yield account.lock.acquire()):
+        balance = account.balance
+        yield
+        if balance < amount:
+            return False
+        account.balance = balance - amount
+        return True
+
+
+def lesson10_exercise1(make, answer):
+    """Answer the questions of the second run from the recording of the first one."""
+    result, tape = recorded(make(), answer)
+    left = iter(tape)
+
+    def repeat(question):
+        asked, sent = next(left, (None, None))
+        if asked != question:
+            raise ValueError(question)
+        return sent
+
+    try:
+        return (result, tape) == recorded(make(), repeat)
+    except ValueError:
+        return False
+
+
+def lesson10_exercise2(make, tape):
+    """Compare each question; at the end of the coroutine, all of the tape has to be used."""
+    coroutine, sent = make(), None
+    for number, (question, answer) in enumerate(tape, 1):
+        try:
+            if coroutine.send(sent) != question:
+                return number
+        except StopIteration:
+            return number
+        sent = answer
+    try:
+        coroutine.send(sent)
+    except StopIteration:
+        return None
+    return len(tape) + 1
+
+
+def lesson10_exercise3(make, path):
+    """Make a fresh task for each run."""
+    return record(make(), path), replay(make(), path)
 
 
 if __name__ == "__main__":
