@@ -91,7 +91,7 @@ def test_a_changed_program_is_named_and_so_is_the_first_question_that_differs(fo
     again = run(folder, "replay", "run.jsonl")
     changed, diverged = again.stderr.splitlines()
     assert again.returncode == 1 and changed == "minisched: program.py has changed since the recording"
-    assert diverged.startswith("minisched: diverged at line ") and "recorded write of" in diverged
+    assert diverged.startswith("minisched: diverged at line ") and "recorded 'write' of" in diverged
     assert diverged.endswith("by task 0 main at program.py:16 in main")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import os
 import socket
@@ -753,3 +754,34 @@ def test_a_server_is_explored_on_the_network(fixed):
 
     result = explore(program, runs=60)
     assert (result.schedule is None) is fixed, result
+
+
+@pytest.mark.parametrize("clients", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_server_is_right_in_each_order_of_turns(clients, caplog):
+    caplog.set_level(logging.CRITICAL, "minisched")  # a server logs the connections that it cancels
+
+    def program():
+        net, answers = SimNet(latency=(0, 0)), []
+
+        def client():
+            with (yield Connect(("server", 7))) as conn:
+                yield Write(conn, b"x")
+                answers.append((yield Read(conn, 10)))
+
+        def main():
+            ready = Event()
+            server = yield Spawn(serve(echo, "server", 7, ready=lambda listener: ready.set(), grace=0))
+            yield ready.wait()
+            for _ in range(clients):
+                yield Spawn(client())
+            yield Sleep(1)  # the end of the server is in no order with the clients
+            yield Cancel(server)
+
+        def check():
+            assert answers == [b"x"] * clients
+
+        return main(), check, net.services()
+
+    result = explore(program, exhaustive=True)
+    assert (result.schedule, result.exhausted) == (None, True), result
+    assert result.runs > 100

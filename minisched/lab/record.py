@@ -188,7 +188,7 @@ def replay(
         ...     try:
         ...         replay(main(True), folder + "/run.jsonl")
         ...     except Diverged as error:
-        ...         print("a new question" if ", now listen of " in str(error) else error)
+        ...         print("a new question" if ", now 'listen' of the network" in str(error) else error)
         a new question
     """
     player = Player(TapeReader(os.fspath(path)))

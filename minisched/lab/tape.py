@@ -52,6 +52,18 @@ EXCEPTIONS: dict[str, Any] = {
 }
 
 
+# The things that are asked in a run, by number. Sockets and files follow, in the order in which they are made.
+THINGS = (
+    "the clock",
+    "the poller",
+    "the wake-up",
+    "the network",
+    "the names",
+    "the threads",
+    "the files",
+    "a descriptor",
+)
+EVENTS = ("seen", "take", "own", "thread", "signal", "interrupts")  # that nothing has asked for
 WRITES = ("write", "write file", "pwrite", "write at")  # questions whose first argument is bytes
 
 
@@ -291,7 +303,12 @@ def arguments(kind: str, args: tuple[Any, ...]) -> list[Any]:
 
 
 def described(line: list[Any]) -> str:
-    """Return a question as text: its kind, the number of the thing, and the arguments."""
-    kind, number, *rest = line if len(line) > 1 else [*line, ""]
-    text = f"{kind} of {number}" if number != "" else str(kind)
+    """Return a question as text: its kind, the thing that is asked, and the arguments."""
+    kind: str = line[0]
+    rest: list[Any] = line[1:]
+    if kind in EVENTS or not rest:
+        return f"the event {kind!r}"
+    number: int = rest.pop(0)
+    thing = THINGS[number] if number < len(THINGS) else f"socket or file {number - len(THINGS) + 1}"
+    text = f"{kind!r} of {thing}"
     return f"{text} with {json.dumps(rest)}" if rest else text

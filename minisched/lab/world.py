@@ -41,6 +41,7 @@ from ..net.names import Names
 from ..net.network import Network
 from ..tasks.clocks import MAX_WAIT_SECONDS, MonotonicClock
 from ..tasks.timers import Timers
+from .tape import THINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,8 +55,7 @@ if TYPE_CHECKING:
     from ..kernel.waiting import Waiter
     from ..tasks.clocks import Clock
 
-# The numbers of the things that are asked.
-CLOCK, POLLER, WAKEUP, NETWORK, NAMES, THREADS, FILES, BORROWED, FIRST = range(9)
+CLOCK, POLLER, WAKEUP, NETWORK, NAMES, THREADS, FILES, BORROWED = range(len(THINGS))
 
 
 class World:
@@ -74,7 +74,7 @@ class World:
     def __init__(self) -> None:
         self.checks = 0
         self.kernel: Kernel | None = None
-        self.things = FIRST  # the number of the next socket or file
+        self.things = len(THINGS)  # the number of the next socket or file
 
     def ask(self, kind: str, thing: Any, do: Callable[..., Any], *args: Any) -> Any:
         """Return the answer to a question, or raise it. `do(thing, *args)` asks the operating system."""
