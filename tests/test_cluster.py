@@ -41,7 +41,17 @@ def client(distributed, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("dask"))
     cluster = distributed.LocalCluster(2, threads_per_worker=1, dashboard_address="127.0.0.1:0", local_directory=folder)
     with cluster, cluster.get_client() as client:
+        # A worker makes its own client when a call first needs one. Two at once may fail in `distributed` itself.
+        for address in client.scheduler_info()["workers"]:
+            assert client.submit(has_client, workers=[address], pure=False).result(SECONDS)
         yield client
+
+
+def has_client():
+    """Return True in a worker that is connected to the scheduler by a client of its own."""
+    from distributed import get_client
+
+    return get_client() is not None
 
 
 @pytest.fixture
