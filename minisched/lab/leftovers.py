@@ -25,14 +25,20 @@ from ..tasks.timers import Timers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterator
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
     from typing import Any
 
     from ..kernel import Kernel, Task
 
     Program = Generator[Any, Any, object] | Coroutine[Any, Any, object]
     Check = Callable[[], object] | None
-    Made = Program | tuple[Program, Check] | tuple[Program, Check, dict[type[Any], Callable[[Kernel], Any]]]
+    Services = dict[type[Any], Callable[[Kernel], Any]]
+    Made = (
+        Program
+        | tuple[Program, Check]
+        | tuple[Program, Check, Services]
+        | tuple[Program, Check, Services, Iterable[Watcher]]
+    )
 
 GRACE_SECONDS = 1.0  # for a thread or a child process to end
 POLL_SECONDS = 0.005  # between two snapshots during the grace: short beside it
@@ -53,7 +59,8 @@ class Trial(Watcher):
 
     def run_once(self, **options: Any) -> None:
         """Run the program with these options of `run`; raise AssertionError if anything is wrong."""
-        program, check, services = parts(self.make())
+        program, check, services, watch = parts(self.make())
+        options["watch"] = [*options.get("watch", ()), *watch]
         options["services"] = {**services, **options.get("services", {})}
         try:
             try:
@@ -73,11 +80,11 @@ class Trial(Watcher):
         """Check what a subclass promises besides; by default, nothing."""
 
 
-def parts(made: Made) -> tuple[Any, Check, dict[Any, Any]]:
-    """Return the parts of what a program has made: main, a check or None, and the services of the run."""
+def parts(made: Made) -> tuple[Any, Check, dict[Any, Any], list[Watcher]]:
+    """Return the parts of what a program has made: main, a check or None, the services of the run, and its watchers."""
     given: tuple[Any, ...] = made if isinstance(made, tuple) else (made,)
-    main, check, services, *_ = *given, None, None
-    return main, check, services or {}
+    main, check, services, watch, *_ = *given, None, None, None
+    return main, check, services or {}, [*(watch or ())]
 
 
 class Resources:

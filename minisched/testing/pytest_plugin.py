@@ -294,7 +294,7 @@ def run_once(item: pytest.Function, make: Callable[[], Any], *, real_time: bool 
     """Run a test once, and look for what it has left behind."""
     __tracebackhide__ = True
     before, left = Resources(), Left()
-    main, check, services = parts(make())
+    main, check, services, watch = parts(make())
     clock = None if real_time else VirtualClock()
     recording, replayed = (item.config.getoption(f"--minisched-{name}") for name in ("record", "replay"))
     if replayed:
@@ -302,7 +302,7 @@ def run_once(item: pytest.Function, make: Callable[[], Any], *, real_time: bool 
     elif recording:
         run_recorded(item, make, main, Path(recording), clock, left)
     else:
-        loop.run(main, clock=clock, services=services, watch=[Checker(), left], debug=True)
+        loop.run(main, clock=clock, services=services, watch=[Checker(), left, *watch], debug=True)
     if check is not None:
         _ = check()
     found = [*left.found, *([before.left()] if leaks and not replayed else [])]

@@ -177,12 +177,16 @@ TESTS = {
     **{f"testing.{name}": ["test_pytest_plugin.py"] for name in ("fixtures", "pytest_plugin")},
     "testing.checker": ["test_testing.py"],
     "lab.explore.acts": ["test_acts.py"],
+    "lab.explore.liveness": ["test_liveness.py"],
     **{f"lab.explore.{name}": ["test_exhaustive.py", "test_acts.py"] for name in ("exhaustive", "checkpoint")},
     **{f"lab.explore.{name}": ["test_exhaustive.py"] for name in ("footprints", "tracking", "explain", "together")},
-    **{f"lab.explore.{name}": ["test_explore.py", "test_acts.py"] for name in ("search", "schedule", "portfolio")},
+    **{
+        f"lab.explore.{name}": ["test_explore.py", "test_liveness.py", "test_acts.py"]
+        for name in ("search", "schedule", "portfolio")
+    },
     **{f"lab.simnet.{name}": ["test_simnet.py"] for name in ("network", "sockets", "datagrams")},
     "lab.faults": ["test_faults.py"],
-    "lab.leftovers": ["test_faults.py", "test_cancel_everywhere.py"],
+    "lab.leftovers": ["test_faults.py", "test_cancel_everywhere.py", "test_liveness.py"],
 }
 
 

@@ -11,6 +11,7 @@ Theory of operation. Round robin is one order of turns. A program that is right 
 | `exhaustive` | a depth-first search with partial-order reduction; `check_reduction` |
 | `footprints` | the touches of each turn, and which turns conflict |
 | `tracking` | the hooks that see a touch |
+| `liveness` | two watchers for what has to come about: `Eventually`, `NoStarvation` |
 | `together` | two helpers of programs under exploration: `together`, `Shared` |
 | `explain` | the failing run as lanes, the two lines whose order matters, and when it was too late |
 | `checkpoint` | the state of an exhaustive exploration in a file |
@@ -23,6 +24,7 @@ Not here: faults of the operating system (`lab/faults`).
 
 from .checkpoint import BadCheckpoint
 from .exhaustive import Reduction, check_reduction
+from .liveness import Eventually, NoStarvation
 from .schedule import BadSchedule
 from .search import Exploration, explore
 from .together import Shared, together
@@ -30,7 +32,9 @@ from .together import Shared, together
 __all__ = [
     "BadCheckpoint",
     "BadSchedule",
+    "Eventually",
     "Exploration",
+    "NoStarvation",
     "Reduction",
     "Shared",
     "check_reduction",

@@ -146,11 +146,11 @@ def one_run(
     queue, error = ChoosingQueue(chooser), None
     allowed = expected_with(chooser.kinds, expected)
     with noting(footprints) as watchers:
-        main, check, given = parts(program())
+        main, check, given, own = parts(program())
         services: dict[Any, Any] = {**given, Timers: partial(ExploredTimers, acts=queue.acts)}
         try:
             with tolerated(allowed):
-                _ = run(main, ready=queue, services=services, watch=[*watchers, *watch], debug=False)
+                _ = run(main, ready=queue, services=services, watch=[*watchers, *own, *watch], debug=False)
             if check is not None:
                 with tolerated(expected):
                     _ = check()

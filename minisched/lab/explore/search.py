@@ -149,7 +149,7 @@ def explore(
     Args:
         program: called for each run; returns a fresh generator or coroutine; or a pair of it and a function `check()`,
             which is called after the run and raises if the result is wrong, or None; or these and the services of the
-            run, such as those of a `SimNet`.
+            run, such as those of a `SimNet`; or these and the watchers of the run, such as `Eventually`.
         runs: how many schedules are tried at most; by default 1,000 of the portfolio, 20,000 of an exhaustive one.
         seed: of the random choices; the same seed gives the same schedules.
         schedule: run this one only, such as "rr 12:0.2".
