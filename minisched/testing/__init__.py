@@ -3,8 +3,12 @@
 `run` runs a program in virtual time and asserts the kernel's invariants. `trace` returns the text trace of a run, and
 `golden` compares a text with a stored one. `check_syscall` is the conformance test for a syscall that waits.
 `cancel_everywhere` runs a program once for each point at which a cancellation can reach it. `Checker` and
-`VirtualClock` are the parts of `run`, for `minisched.run`. With pytest, a test and its fixtures can be generators or
-`async def` functions themselves (`pytest_plugin`; `fixture`, `Provide`).
+`VirtualClock` are the parts of `run`, for `minisched.run`.
+
+With pytest, a test can be a generator or an `async def` itself: `@pytest.mark.minisched` runs it once on a virtual
+clock, and the marks `explore`, `cancel_everywhere` and `faults_everywhere` run it many times (`pytest --markers`). Its
+fixtures can run in the scheduler, too (`fixture`, `Provide`). `pytest --help` lists the options for seeds, schedules
+and recordings.
 
 Theory of operation. The virtual clock jumps to the next deadline as soon as no task is ready, so no test ever waits,
 and a program without files and threads makes the same run each time. Every check raises an AssertionError whose
