@@ -395,11 +395,13 @@ def run_tests(place: Path, tests: list[str], seconds: float = MAX_SECONDS) -> st
     if not SLOW_FILES.isdisjoint(tests):
         command += ["-m", ""]  # overrides "not slow"
     # -c puts the working directory first on the path: before any installed minisched.
+    # A folder of its own for temporary files: two pytests that clean up a common one may meet there.
+    temporary = tempfile.mkdtemp(dir=place.parent, prefix="t")
     process = subprocess.Popen(
         command, cwd=os.path.realpath(place), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
         env={key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"}
-        | {"MINISCHED_SEED": SEED, MARK: str(place)},
+        | {"MINISCHED_SEED": SEED, MARK: str(place), "PYTEST_DEBUG_TEMPROOT": temporary},
     )  # fmt: skip
     try:
         output, _ = process.communicate(timeout=seconds)
