@@ -19,6 +19,7 @@ from minisched import (
     Shield,
     Sleep,
     Spawn,
+    SyscallError,
     TaskCancelled,
     TimedOut,
     Timeout,
@@ -417,3 +418,21 @@ def test_a_checkpoint_goes_on_with_its_acts(tmp_path):
 def test_a_run_with_acts_is_the_same_twice():
     result = explore(partial(permit_kept, right=True), runs=60, twice=True, cancellations=True, deadlines=True)
     assert result.schedule is None
+
+
+@pytest.mark.parametrize("asked", [{"deadlines": True}, {"cancellations": True, "deadlines": True}])
+def test_acts_that_differ_from_run_to_run_are_refused_whatever_the_program_may_raise(asked):
+    runs = []
+
+    def main():
+        runs.append(1)
+        with (yield MoveOnAfter(1)):
+            if len(runs) > 1:  # one timer more
+                with (yield MoveOnAfter(1)):
+                    yield Sleep(1)
+            else:
+                yield
+                yield Sleep(1)
+
+    with pytest.raises(SyscallError, match="the program is not the same in each run"):
+        explore(main, exhaustive=True, expected=(SyscallError,), **asked)

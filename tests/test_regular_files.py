@@ -10,6 +10,7 @@ import pty
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import weakref
 from pathlib import Path
@@ -48,7 +49,7 @@ from minisched import (
     select,
 )
 from minisched import run as run_in_real_time
-from minisched.bridges import regular_files
+from minisched.bridges import opening, regular_files
 from minisched.bridges.threads import Threads
 from minisched.io import disk
 from minisched.testing import cancel_everywhere, check_syscall
@@ -1062,3 +1063,32 @@ def test_gathered_reads_of_one_file_are_in_parallel(path):
             return (yield from gather(*(at(file, offset) for offset in range(0, 10, 2))))
 
     assert run(main()) == [b"01", b"23", b"45", b"67", b"89"]
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "loses", "completes", "fails"])
+def test_an_open_leaves_no_cycle_however_it_ends(path, ends):
+    def main():
+        if ends == "cancelled":
+            task = yield Spawn(opens(path))
+            yield
+            yield Cancel(task)
+        elif ends == "loses":
+            yield from select(Open(path), Sleep(0))
+        else:
+            yield from opens(path if ends == "completes" else f"{path}.missing")
+        yield InThread(time.sleep, 0.02)  # in this run, the thread of an abandoned Open ends, and its answer is dropped
+
+    def opens(name):
+        try:
+            with (yield Open(name)):
+                pass
+        except FileNotFoundError:
+            pass
+
+    gc.collect()
+    gc.disable()
+    try:
+        run_in_real_time(main())
+        settled(lambda: [one for one in gc.get_objects() if type(one) is opening.Opening], [])
+    finally:
+        gc.enable()

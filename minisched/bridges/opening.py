@@ -116,7 +116,7 @@ class Files(Service):
 
     def made(self, raw: FileIO, kind: int) -> RegularFile | PolledFile:
         """Return the file-like for a file that a thread has opened."""
-        return RegularFile(raw) if stat.S_ISREG(kind) or stat.S_ISBLK(kind) else PolledFile(raw, kind)
+        return RegularFile(raw) if is_regular(kind) else PolledFile(raw, kind)
 
     def close(self) -> None:
         for opening in self.attempts:
@@ -151,7 +151,7 @@ class Opening:
 
     def _forget_attempt(self) -> None:
         del self.attempts[self]
-        self.future = None  # its callback refers to this object: leave no cycle, which would keep the file open
+        self.future = None  # its callbacks refer to this object: leave no cycle, which would keep the file open
 
     def _set_undo(self, undo: Callable[[], object] | None) -> None:
         if isinstance(self.waiter, Task):  # the undo of a `select` is always `give_up`
@@ -197,8 +197,9 @@ class Opening:
 
     def drop_result(self) -> None:
         """Close the file that this opening opens, as soon as it is open."""
-        if self.future is not None:
-            self.future.add_done_callback(close_result)
+        future, self.future = self.future, None  # no cycle, as in `_forget_attempt`
+        if future is not None:
+            future.add_done_callback(close_result)
 
 
 def close_result(future: Future[Opened | None]) -> None:
@@ -231,6 +232,11 @@ def kind_of(path: Any) -> int:
         return os.stat(path).st_mode
     except OSError:
         return 0
+
+
+def is_regular(kind: int) -> bool:
+    """Return whether a file with this `st_mode` is always ready: a regular file, or a disk."""
+    return stat.S_ISREG(kind) or stat.S_ISBLK(kind)
 
 
 def open_file(path: Any, mode: str) -> Opened | None:

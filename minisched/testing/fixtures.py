@@ -42,15 +42,15 @@ class Provide(Syscall[None]):
         value: the value of the fixture.
 
     Raises:
-        SyscallError: at a yield outside of a fixture.
+        TypeError: at a yield outside of a fixture.
 
     Example:
-        The fixture is a server for each test, on a network in memory:
+        The fixture is the address of a listener, which is open during the test:
 
-        >>> from minisched import Listen, Spawn, Accept
+        >>> from minisched import Listen
         >>> from minisched.testing import Provide, fixture
         >>> @fixture
-        ... def echo_server():
+        ... def address():
         ...     with (yield Listen(("127.0.0.1", 0))) as listener:
         ...         yield Provide(listener.address)
     """

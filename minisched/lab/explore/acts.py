@@ -54,7 +54,11 @@ class Acts:
             self.turn, self.counts = turn, {}
         number = self.counts.get(kind, 0)
         self.counts[kind] = number + 1
-        index = self.chooser.act(kind, labels, turn, number)
+        try:
+            index = self.chooser.act(kind, labels, turn, number)
+        except BaseException as error:
+            self.queue.stopped = error
+            raise
         if index:
             self.queue.differences.append((turn, f"{f'.{number}' if number else ''}!{labels[index]}"))
         return index
