@@ -149,9 +149,9 @@ class RegularFile(OpenedFile):
         if call.task.scope.effective is not None:  # the task was cancelled while the last piece was in its thread
             cancel_now(kernel, call.task)
             return
-        write = (append_piece,) if self.appends else (write_piece, self.position)
-        start = partial(self.in_thread, kernel, write[0], data[:MAX_PIECE_BYTES], *write[1:])
-        _ = kernel.service(Threads).begin(call, start, on_file=True)
+        piece = data[:MAX_PIECE_BYTES]
+        work = (append_piece, piece) if self.appends else (write_piece, piece, self.position)
+        _ = kernel.service(Threads).begin(call, partial(self.in_thread, kernel, *work), on_file=True)
         self.file_state.writer = operation
         cannot_be_undone(call.waiter)
 

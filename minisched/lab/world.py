@@ -26,6 +26,7 @@ Not here: sockets (`world_sockets`) and files (`world_files`); recording and rep
 from __future__ import annotations
 
 from _thread import get_ident
+from concurrent.futures import Future
 from functools import partial
 
 from ..bridges.interrupt import Interrupts
@@ -46,7 +47,6 @@ from .tape import THINGS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
     from typing import Any, NoReturn
 
     from ..io._selectors2 import Poll
@@ -79,6 +79,12 @@ class World:
     def ask(self, kind: str, thing: Any, do: Callable[..., Any], *args: Any) -> Any:
         """Return the answer to a question, or raise it. `do(thing, *args)` asks the operating system."""
         return do(thing, *args)
+
+    def future(self, kind: str, thing: Any, start: Callable[..., Future[Any]], *args: Any) -> Future[Any]:
+        """Ask for the future of `start(thing, *args)`. In a world that is not real, it is never done."""
+        made: list[Future[Any]] = []
+        self.ask(kind, thing, lambda *question: made.append(start(*question)), *args)
+        return made[0] if made else Future()
 
     def next_number(self) -> int:
         """Return the number of a new socket or file."""
@@ -343,20 +349,12 @@ class WorldThreads(Threads):
         super().__init__(kernel)
 
     def begin(self, waiter: Waiter, start: Callable[[], Future[Any]], *, on_file: bool = False) -> Callable[[], object]:
-        """Begin a call; return the undo. A call on a file asks the world by itself; that of another one may fail."""
-        futures: list[Future[Any]] = []
-
-        def begin_now(threads: Threads) -> None:
-            futures.append(start())
-
-        if on_file:
-            begin_now(self)
-        else:
-            self.world.ask("begin", self, begin_now)
+        """Begin a call; return the undo. A call on a file asks the world by itself."""
+        future = start() if on_file else self.world.future("begin", self, lambda *_: start())
         self.begun += 1
         if self.world.real:
-            self.numbers[futures[0]] = self.begun
-            return self.add_waiter(waiter, futures[0])
+            self.numbers[future] = self.begun
+            return self.add_waiter(waiter, future)
         self.by_number[self.begun] = waiter
         self.waiting[waiter] = None  # type: ignore[assignment]
         return partial(self._abandon, waiter)

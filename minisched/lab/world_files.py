@@ -18,9 +18,8 @@ Not here: sockets (`world_sockets`); threads and the poller (`world`).
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future
 
-from ..bridges.opening import Files
+from ..bridges.opening import Files, is_regular
 from ..bridges.regular_files import RegularFile
 from ..io.borrowed import BorrowedFile, BorrowedFiles, descriptor_of, socket_of
 from ..io.opened import PolledFile
@@ -30,6 +29,7 @@ from .world import BORROWED, FILES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from io import FileIO
     from typing import Any
 
@@ -110,13 +110,10 @@ class WorldRegularFile(RegularFile):
         return self.world.ask("status", self, RegularFile.status)
 
     def in_thread(self, kernel: Kernel, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        futures: list[Future[Any]] = []
+        def submit(file: RegularFile, *args: Any) -> Future[Any]:
+            return RegularFile.in_thread(file, kernel, function, *args)
 
-        def submit(file: RegularFile, *args: Any) -> None:
-            futures.append(RegularFile.in_thread(file, kernel, function, *args))
-
-        self.world.ask(KINDS[function.__name__], self, submit, *args)
-        return futures[0] if futures else Future()
+        return self.world.future(KINDS[function.__name__], self, submit, *args)
 
     def close_descriptor(self, now: bool) -> None:
         """Close the descriptor, by a question that comes in any case."""
@@ -164,16 +161,10 @@ class WorldFiles(Files):
         self.world = world
 
     def open(self, path: Any, mode: str, function: Callable[[Any, str], Any]) -> Future[Any]:
-        futures: list[Future[Any]] = []
+        def submit(files: WorldFiles, name: str, mode: str) -> Future[Any]:
+            return Files.open(files, path, mode, function)
 
-        def submit(files: WorldFiles, name: str, mode: str) -> None:
-            futures.append(Files.open(files, path, mode, function))
-
-        self.world.ask("open", self, submit, os.path.basename(os.fsdecode(path)), mode)
-        return futures[0] if futures else Future()
+        return self.world.future("open", self, submit, os.path.basename(os.fsdecode(path)), mode)
 
     def made(self, raw: FileIO, kind: int) -> RegularFile | PolledFile:
-        made = super().made(raw, kind)
-        if isinstance(made, RegularFile):
-            return WorldRegularFile(raw, self.world)
-        return WorldPolledFile(raw, kind, self.world)
+        return WorldRegularFile(raw, self.world) if is_regular(kind) else WorldPolledFile(raw, kind, self.world)

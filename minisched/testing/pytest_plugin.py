@@ -47,7 +47,7 @@ from ..kernel.tracebacks import strip_own_frames
 from ..kernel.watcher import Watcher
 from ..lab.explore import explore
 from ..lab.faults import faults_everywhere
-from ..lab.leftovers import Resources, leftovers, parts
+from ..lab.leftovers import Resources, leftovers
 from ..lab.record import Recorder, Refusals, replay
 from ..lab.tape import BadRecording, TapeReader, TapeWriter
 from ..tasks.clocks import VirtualClock
@@ -71,6 +71,7 @@ MARKS = {
 NAMES = [mark.partition("(")[0] for mark in MARKS]
 OTHERS = ("anyio", "asyncio", "trio")  # marks of other plugins that run `async def` tests
 SECTION = "minisched"  # of the report of a failed test
+MAX_NAME_CHARACTERS = 150  # of the file of a recording: a file name has at most 255 bytes
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -294,7 +295,7 @@ def run_once(item: pytest.Function, make: Callable[[], Any], *, real_time: bool 
     """Run a test once, and look for what it has left behind."""
     __tracebackhide__ = True
     before, left = Resources(), Left()
-    main, check, services, watch = parts(make())
+    main = make()
     clock = None if real_time else VirtualClock()
     recording, replayed = (item.config.getoption(f"--minisched-{name}") for name in ("record", "replay"))
     if replayed:
@@ -302,9 +303,7 @@ def run_once(item: pytest.Function, make: Callable[[], Any], *, real_time: bool 
     elif recording:
         run_recorded(item, make, main, Path(recording), clock, left)
     else:
-        loop.run(main, clock=clock, services=services, watch=[Checker(), left, *watch], debug=True)
-    if check is not None:
-        _ = check()
+        loop.run(main, clock=clock, watch=[Checker(), left], debug=True)
     found = [*left.found, *([before.left()] if leaks and not replayed else [])]
     if any(found):
         raise AssertionError(f"the test left behind: {', '.join(filter(None, found))}")
@@ -331,7 +330,7 @@ def run_recorded(
     path.unlink()
     if recorder.refused is not None:
         item.add_report_section("call", SECTION, f"Not recorded: {recorder.refused}")
-        loop.run(parts(make())[0], clock=clock, watch=[Checker(), left], debug=True)
+        loop.run(make(), clock=clock, watch=[Checker(), left], debug=True)
 
 
 class Left(Watcher):
@@ -343,6 +342,3 @@ class Left(Watcher):
     def exit(self, task: Task) -> None:
         if task.spawner is None:
             self.found = list(leftovers(task.kernel))
-
-
-MAX_NAME_CHARACTERS = 150  # of the file of a recording: a file name has at most 255 bytes
